@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Cairn's public wire schema, and its conversion from and to the vocabulary of the rules.
+//!
+//! Why a crate of its own: server and client must agree, so each conversion exists once, in both directions, next to the schema.
+//! Input is parsed here and never checked again: what comes out of a conversion is within every limit of
+//! [`cairn_machine::limits`], and what goes over one is refused with the name of the field, its size and the limit.
+//!
+//! Where to start reading: [`v1`] is generated from `proto/cairn/v1/*.proto`, whose comments are the reference; [`failure`] is the
+//! one table from domain error to gRPC code; [`event`], [`write`](mod@write), [`journal`], [`snapshot`] and [`reply`] hold the
+//! conversions.
+
+pub mod event;
+pub mod failure;
+pub mod journal;
+mod number;
+pub mod reply;
+pub mod snapshot;
+pub mod write;
+
+pub use failure::code_of;
+pub use journal::{Follow, FollowShard, Freshness, HighestReply, List, Listing, ReadHighest, Recover, Replay};
+pub use snapshot::{ListSnapshots, LoadSnapshot, SnapshotInfo};
+
+/// The generated wire types and services of package `cairn.v1`.
+#[allow(missing_docs, clippy::all, unused_qualifications, rustdoc::all)]
+pub mod v1 {
+    tonic::include_proto!("cairn.v1");
+}
+
+/// Largest message that servers and clients accept, in bytes: the largest write and its framing fit, as do a full pipeline
+/// message and the largest chunk of a replay.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+const _: () = assert!(cairn_machine::limits::WRITE_BYTES_MAX < MESSAGE_BYTES_MAX);

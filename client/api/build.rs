@@ -1,0 +1,11 @@
+//! Generates the wire types and services from `proto/`, with a compiler written in Rust: no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["common", "journal", "snapshot", "cluster"].map(|name| format!("cairn/v1/{name}.proto"));
+    for file in &files {
+        println!("cargo:rerun-if-changed=proto/{file}");
+    }
+    let descriptors = protox::compile(files, ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

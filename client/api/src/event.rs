@@ -1,0 +1,135 @@
+//! Events and payloads, and the names that stand in nearly every message.
+
+use cairn_machine::limits::{
+    MANIFEST_BYTES_MAX, METADATA_BYTES_MAX, PERSISTENCE_ID_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, WRITER_ID_BYTES_MAX,
+};
+use cairn_machine::{Event, Invalid, Payload, PersistenceId, SequenceNumber, StoredEvent, Timestamp, WriterId};
+
+use crate::number::{position, sequence_number, signed};
+use crate::v1;
+
+/// Parses a persistence id.
+///
+/// # Errors
+/// [`Invalid::TooLarge`] with size and limit, or [`Invalid::PersistenceId`] if it is blank.
+pub fn persistence_id(text: String) -> Result<PersistenceId, Invalid> {
+    within("persistence_id bytes", text.len(), PERSISTENCE_ID_BYTES_MAX)?;
+    PersistenceId::new(text)
+}
+
+/// Parses a writer id; empty = unknown.
+///
+/// # Errors
+/// [`Invalid::TooLarge`] with size and limit.
+pub fn writer_id(text: String) -> Result<WriterId, Invalid> {
+    within("writer_id bytes", text.len(), WRITER_ID_BYTES_MAX)?;
+    WriterId::new(text)
+}
+
+/// Checks everything about an event that has a limit of its own.
+///
+/// # Errors
+/// [`Invalid`], naming the field, what was found and the limit.
+pub fn check_event(event: &Event) -> Result<(), Invalid> {
+    match event.sequence_number {
+        SequenceNumber(0) => return Err(Invalid::SequenceNumber { found: 0, reason: "events are numbered from 1" }),
+        // The greatest number means "no upper bound", so that no event can have it (contract 1.2).
+        number if number >= SequenceNumber::MAX => {
+            return Err(Invalid::SequenceNumber { found: signed(number.0), reason: "reserved: it means no upper bound" });
+        }
+        _ => {}
+    }
+    within("manifest bytes", event.payload.manifest.len(), MANIFEST_BYTES_MAX)?;
+    within("adapter_manifest bytes", event.adapter_manifest.len(), MANIFEST_BYTES_MAX)?;
+    check_metadata(event.metadata.as_ref())?;
+    within("tags of an event", event.tags.len(), TAGS_MAX)?;
+    for tag in &event.tags {
+        if tag.is_empty() {
+            return Err(Invalid::Field { field: "tags", reason: "a tag is empty" });
+        }
+        within("tag bytes", tag.len(), TAG_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn check_metadata(metadata: Option<&Payload>) -> Result<(), Invalid> {
+    let Some(metadata) = metadata else { return Ok(()) };
+    within("metadata manifest bytes", metadata.manifest.len(), MANIFEST_BYTES_MAX)?;
+    within("metadata bytes", metadata.bytes.len(), METADATA_BYTES_MAX)
+}
+
+pub(crate) fn within(what: &'static str, found: usize, limit: usize) -> Result<(), Invalid> {
+    if found > limit {
+        return Err(Invalid::TooLarge { what, found: found as u64, limit: limit as u64 });
+    }
+    Ok(())
+}
+
+impl From<v1::Payload> for Payload {
+    fn from(wire: v1::Payload) -> Self {
+        Self { serializer_id: wire.serializer_id, manifest: wire.manifest, bytes: wire.data }
+    }
+}
+
+impl From<Payload> for v1::Payload {
+    fn from(payload: Payload) -> Self {
+        Self { serializer_id: payload.serializer_id, manifest: payload.manifest, data: payload.bytes }
+    }
+}
+
+impl TryFrom<v1::Event> for Event {
+    type Error = Invalid;
+
+    fn try_from(wire: v1::Event) -> Result<Self, Invalid> {
+        let event = Self {
+            sequence_number: sequence_number(wire.sequence_number)?,
+            // Absent and empty are the same message on the wire of several languages.
+            payload: wire.payload.unwrap_or_default().into(),
+            adapter_manifest: wire.adapter_manifest,
+            metadata: wire.metadata.map(Payload::from),
+            tags: wire.tags,
+        };
+        check_event(&event)?;
+        Ok(event)
+    }
+}
+
+impl From<Event> for v1::Event {
+    fn from(event: Event) -> Self {
+        Self {
+            sequence_number: signed(event.sequence_number.0),
+            payload: Some(event.payload.into()),
+            adapter_manifest: event.adapter_manifest,
+            metadata: event.metadata.map(v1::Payload::from),
+            tags: event.tags,
+        }
+    }
+}
+
+impl TryFrom<v1::StoredEvent> for StoredEvent {
+    type Error = Invalid;
+
+    fn try_from(wire: v1::StoredEvent) -> Result<Self, Invalid> {
+        Ok(Self {
+            event: wire.event.ok_or(Invalid::Field { field: "event", reason: "missing" })?.try_into()?,
+            position: position("position", wire.position)?,
+            timestamp: Timestamp(wire.timestamp_micros),
+            writer: writer_id(wire.writer_id)?,
+            write_first: sequence_number(wire.write_first)?,
+            deleted: wire.deleted,
+        })
+    }
+}
+
+impl From<StoredEvent> for v1::StoredEvent {
+    fn from(stored: StoredEvent) -> Self {
+        Self {
+            event: Some(stored.event.into()),
+            position: signed(stored.position.0),
+            timestamp_micros: stored.timestamp.0,
+            writer_id: stored.writer.as_str().to_owned(),
+            write_first: signed(stored.write_first.0),
+            deleted: stored.deleted,
+        }
+    }
+}
