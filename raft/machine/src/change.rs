@@ -217,3 +217,26 @@ impl Default for ShardState {
         Self { next_journal: JournalId(1), next_position: Position(1), uploads: BTreeMap::new(), chain: 0 }
     }
 }
+
+impl ShardState {
+    /// Follows one change. Every store calls this for each change, so that all of them agree on what the shard's state is.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Head { head, .. } if head.journal >= self.next_journal => {
+                self.next_journal = JournalId(head.journal.0 + 1);
+            }
+            Change::Append(write) => self.next_position = Position(write.position.0 + u64::from(write.count)),
+            Change::PutUpload { save_id, upload } => {
+                self.uploads.insert(*save_id, upload.clone());
+            }
+            Change::DropUpload { save_id } => {
+                self.uploads.remove(save_id);
+            }
+            Change::Head { .. }
+            | Change::PutSnapshot(_)
+            | Change::DropSnapshot { .. }
+            | Change::PutChunk { .. }
+            | Change::DropChunks { .. } => {}
+        }
+    }
+}

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::event::{AtomicWrite, Payload};
+use crate::event::{AtomicWrite, Invalid, Payload, check_metadata, check_size};
 use crate::ids::{PersistenceId, SaveId, SaveNumber, SequenceNumber, WriterEpoch, WriterId};
+use crate::limits::{MANIFEST_BYTES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX, WRITE_ATOMIC_WRITES_MAX, WRITE_BYTES_MAX};
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,57 @@ pub enum Command {
     DeleteSnapshots(DeleteSnapshots),
 }
 
+impl Command {
+    /// The journal that it concerns.
+    #[must_use]
+    pub fn persistence_id(&self) -> &PersistenceId {
+        match self {
+            Self::Write(write) => &write.persistence_id,
+            Self::Claim(claim) => &claim.persistence_id,
+            Self::DeleteTo(delete) => &delete.persistence_id,
+            Self::SnapshotChunk(chunk) => &chunk.persistence_id,
+            Self::SaveSnapshot(save) => &save.persistence_id,
+            Self::DeleteSnapshot(delete) => &delete.persistence_id,
+            Self::DeleteSnapshots(delete) => &delete.persistence_id,
+        }
+    }
+
+    /// How many bytes it takes in an encoded batch, exactly.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        crate::codec::command_len(self)
+    }
+
+    /// Checks every limit that does not depend on stored state. What passes can be proposed.
+    ///
+    /// # Errors
+    /// [`Invalid`], which names what is wrong.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Write(write) => write.check(),
+            Self::Claim(claim) if claim.writer.is_empty() => {
+                Err(Invalid::WriterId { reason: "a claim needs a writer that is not empty" })
+            }
+            Self::Claim(_) => Ok(()),
+            Self::DeleteTo(delete) => check_range(delete.to),
+            Self::SnapshotChunk(chunk) => chunk.check(),
+            Self::SaveSnapshot(save) => save.check(),
+            Self::DeleteSnapshot(delete) => check_range(delete.sequence_number),
+            Self::DeleteSnapshots(delete) => {
+                check_range(delete.criteria.sequence_number_min)?;
+                check_range(delete.criteria.sequence_number_max)
+            }
+        }
+    }
+}
+
+fn check_range(number: SequenceNumber) -> Result<(), Invalid> {
+    if number <= SequenceNumber::MAX {
+        return Ok(());
+    }
+    Err(Invalid::SequenceNumber { found: number.0.cast_signed(), reason: "above the greatest number" })
+}
+
 /// Atomic writes of one journal, independent of each other and in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
@@ -37,6 +89,24 @@ pub struct Write {
     pub after: Option<SequenceNumber>,
     /// The atomic writes, their numbers strictly rising; none makes the command a check of `after`.
     pub atomic_writes: Vec<AtomicWrite>,
+}
+
+impl Write {
+    fn check(&self) -> Result<(), Invalid> {
+        check_size("atomic writes in a write", self.atomic_writes.len(), WRITE_ATOMIC_WRITES_MAX)?;
+        let bytes = self.atomic_writes.iter().map(|atomic_write| atomic_write.body().len()).sum();
+        check_size("bytes of a write", bytes, WRITE_BYTES_MAX)?;
+        self.after.map_or(Ok(()), check_range)?;
+        let mut previous = SequenceNumber(0);
+        for atomic_write in &self.atomic_writes {
+            if atomic_write.first() <= previous {
+                let found = atomic_write.first().to_wire();
+                return Err(Invalid::SequenceNumber { found, reason: "numbers rise strictly" });
+            }
+            previous = atomic_write.last();
+        }
+        Ok(())
+    }
 }
 
 /// Makes its sender the writer, if the epoch is still the one that it read.
@@ -78,6 +148,15 @@ pub struct SnapshotChunk {
     pub bytes: Bytes,
 }
 
+impl SnapshotChunk {
+    fn check(&self) -> Result<(), Invalid> {
+        if self.bytes.is_empty() {
+            return Err(Invalid::Field { field: "bytes", reason: "a chunk of a snapshot is not empty" });
+        }
+        check_size("bytes of a snapshot's chunk", self.bytes.len(), SNAPSHOT_CHUNK_BYTES_MAX)
+    }
+}
+
 /// The bytes of a snapshot that is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotData {
@@ -116,6 +195,26 @@ pub struct SaveSnapshot {
     pub writer: WriterId,
     /// The writer's epoch, if it has one.
     pub epoch: Option<WriterEpoch>,
+}
+
+impl SaveSnapshot {
+    fn check(&self) -> Result<(), Invalid> {
+        check_range(self.sequence_number)?;
+        check_size("bytes of a serializer manifest", self.payload.manifest.len(), MANIFEST_BYTES_MAX)?;
+        if !self.payload.bytes.is_empty() {
+            return Err(Invalid::Field { field: "payload", reason: "a snapshot's bytes stand in its data" });
+        }
+        self.metadata.as_ref().map_or(Ok(()), check_metadata)?;
+        match &self.data {
+            SnapshotData::Inline(bytes) => {
+                check_size("bytes of a snapshot in one command", bytes.len(), SNAPSHOT_CHUNK_BYTES_MAX)
+            }
+            SnapshotData::Uploaded { bytes_total, .. } if *bytes_total > SNAPSHOT_BYTES_MAX => {
+                Err(Invalid::TooLarge { what: "bytes of a snapshot", found: *bytes_total, limit: SNAPSHOT_BYTES_MAX })
+            }
+            SnapshotData::Uploaded { .. } => Ok(()),
+        }
+    }
 }
 
 /// Deletes the snapshot at one number.

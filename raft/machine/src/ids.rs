@@ -93,6 +93,12 @@ impl WriterId {
         &self.0
     }
 
+    /// Whether it is the empty id, which stands for an unknown writer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A copy that owns its memory.
     #[must_use]
     pub fn detached(&self) -> Self {
@@ -169,6 +175,23 @@ number! {
 impl SequenceNumber {
     /// The greatest sequence number: "no upper bound" in a replay, "everything" in a deletion (contract 1.2).
     pub const MAX: Self = Self(i64::MAX as u64);
+
+    /// Parses a number or a bound of a range as it stands on the wire: 0 up to [`SequenceNumber::MAX`].
+    ///
+    /// # Errors
+    /// [`Invalid::SequenceNumber`] if it is negative.
+    pub fn from_wire(number: i64) -> Result<Self, Invalid> {
+        match u64::try_from(number) {
+            Ok(number) => Ok(Self(number)),
+            Err(_) => Err(Invalid::SequenceNumber { found: number, reason: "negative" }),
+        }
+    }
+
+    /// The number as it stands on the wire.
+    #[must_use]
+    pub fn to_wire(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
 }
 
 /// Names one save of a snapshot, so that a retry of it is known.

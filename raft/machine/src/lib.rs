@@ -26,7 +26,7 @@ mod view;
 
 pub use batch::{Batch, RULES_VERSION};
 pub use change::{Change, Decision, FormerWriter, Head, LastWrite, RecentSave, ShardState, SnapshotRecord, StoredWrite, Upload};
-pub use codec::DecodeError;
+pub use codec::{DecodeError, Events, FORMAT_VERSION, TaggedEvent};
 pub use command::{
     Claim, Command, Criteria, DeleteSnapshot, DeleteSnapshots, DeleteTo, SaveSnapshot, SnapshotChunk, SnapshotData, Write,
 };
@@ -35,7 +35,7 @@ pub use event::{AtomicWrite, Event, Invalid, Payload, StoredEvent};
 pub use ids::{
     JournalId, NodeId, PersistenceId, Position, SaveId, SaveNumber, SequenceNumber, ShardId, Timestamp, WriterEpoch, WriterId,
 };
-pub use memory::MemoryStore;
+pub use memory::{JournalSummary, MemoryStore};
 pub use reply::{ClaimReply, DeleteReply, DeleteSnapshotsReply, Refusal, Reply, SaveReply, TooMany, WriteOutcome, WriteReply};
 pub use slice::{SLICES, Slice};
 pub use view::View;
