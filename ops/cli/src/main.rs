@@ -1,1 +1,4 @@
+//! Cairn's one binary.
+mod lines;
+mod settings;
 fn main() {}
