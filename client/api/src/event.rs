@@ -26,18 +26,14 @@ pub fn writer_id(text: String) -> Result<WriterId, Invalid> {
     WriterId::new(text)
 }
 
-/// Checks everything about an event that has a limit of its own.
+/// Checks everything about an event that has a limit of its own, as the server will: for callers that number events and must
+/// not have one refused.
 ///
 /// # Errors
 /// [`Invalid`], naming the field, what was found and the limit.
 pub fn check_event(event: &Event) -> Result<(), Invalid> {
-    match event.sequence_number {
-        SequenceNumber(0) => return Err(Invalid::SequenceNumber { found: 0, reason: "events are numbered from 1" }),
-        // The greatest number means "no upper bound", so that no event can have it (contract 1.2).
-        number if number >= SequenceNumber::MAX => {
-            return Err(Invalid::SequenceNumber { found: signed(number.0), reason: "reserved: it means no upper bound" });
-        }
-        _ => {}
+    if event.sequence_number == SequenceNumber(0) {
+        return Err(Invalid::SequenceNumber { found: 0, reason: "numbers begin at 1" });
     }
     within("manifest bytes", event.payload.manifest.len(), MANIFEST_BYTES_MAX)?;
     within("adapter_manifest bytes", event.adapter_manifest.len(), MANIFEST_BYTES_MAX)?;
@@ -81,16 +77,18 @@ impl TryFrom<v1::Event> for Event {
     type Error = Invalid;
 
     fn try_from(wire: v1::Event) -> Result<Self, Invalid> {
-        let event = Self {
+        // An empty tag would mean "all" to a follower; every other limit is checked where the atomic write is encoded.
+        if wire.tags.iter().any(String::is_empty) {
+            return Err(Invalid::Field { field: "tags", reason: "a tag is empty" });
+        }
+        Ok(Self {
             sequence_number: sequence_number(wire.sequence_number)?,
             // Absent and empty are the same message on the wire of several languages.
             payload: wire.payload.unwrap_or_default().into(),
             adapter_manifest: wire.adapter_manifest,
             metadata: wire.metadata.map(Payload::from),
             tags: wire.tags,
-        };
-        check_event(&event)?;
-        Ok(event)
+        })
     }
 }
 

@@ -99,13 +99,9 @@ impl TryFrom<v1::SaveRequest> for SaveSnapshot {
         within("manifest bytes", wire.manifest.len(), MANIFEST_BYTES_MAX)?;
         let metadata = wire.metadata.map(Payload::from);
         check_metadata(metadata.as_ref())?;
-        let sequence_number = sequence_number(wire.sequence_number)?;
-        if sequence_number == SequenceNumber::MAX {
-            return Err(Invalid::SequenceNumber { found: wire.sequence_number, reason: "reserved: it means no upper bound" });
-        }
         Ok(Self {
             persistence_id: persistence_id(wire.persistence_id)?,
-            sequence_number,
+            sequence_number: sequence_number(wire.sequence_number)?,
             timestamp: wire.timestamp,
             save_id: save_id(&wire.save_id)?,
             saves_read: save_number("saves_read", wire.saves_read)?,
