@@ -1,4 +1,6 @@
 //! Cairn's one binary.
+mod exit;
+mod import;
 mod lines;
 mod settings;
 fn main() {}
