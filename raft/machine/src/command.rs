@@ -52,7 +52,10 @@ impl Command {
     /// [`Invalid`], which names what is wrong.
     pub fn check(&self) -> Result<(), Invalid> {
         match self {
-            Self::Write(write) => write.check(),
+            Self::Write(write) => {
+                write.check()?;
+                check_size("bytes of a write", self.encoded_len(), WRITE_BYTES_MAX)
+            }
             Self::Claim(claim) if claim.writer.is_empty() => {
                 Err(Invalid::WriterId { reason: "a claim needs a writer that is not empty" })
             }
@@ -94,8 +97,6 @@ pub struct Write {
 impl Write {
     fn check(&self) -> Result<(), Invalid> {
         check_size("atomic writes in a write", self.atomic_writes.len(), WRITE_ATOMIC_WRITES_MAX)?;
-        let bytes = self.atomic_writes.iter().map(|atomic_write| atomic_write.body().len()).sum();
-        check_size("bytes of a write", bytes, WRITE_BYTES_MAX)?;
         self.after.map_or(Ok(()), check_range)?;
         let mut previous = SequenceNumber(0);
         for atomic_write in &self.atomic_writes {

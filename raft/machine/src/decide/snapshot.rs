@@ -124,9 +124,7 @@ pub(super) fn decide_save<V: View>(view: &V, save: &SaveSnapshot, moment: Timest
     let reply = SaveReply { timestamp: record.timestamp, save_number: record.save_number };
     remember(&mut head, &record, replaced.is_some());
     let mut changes = vec![Change::Head { persistence_id: save.persistence_id.clone(), head }];
-    if let Some(replaced) = replaced.filter(|replaced| replaced.save_id != record.save_id) {
-        changes.push(drop_chunks(&replaced));
-    }
+    changes.extend(replaced.as_ref().map(drop_chunks));
     changes.extend(settle_data(save, &record, upload));
     changes.push(Change::PutSnapshot(record));
     Ok(Decision { reply: Reply::SaveSnapshot(Ok(reply)), changes })

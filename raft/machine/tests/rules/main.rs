@@ -1,0 +1,7 @@
+//! The rules seen from outside: golden conversations, a model, and the contract's own list.
+
+mod build;
+mod contract;
+mod conversations;
+mod describe;
+mod script;
