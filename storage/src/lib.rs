@@ -4,7 +4,15 @@
 //! knows anything of consensus.
 
 pub mod blocking;
+pub mod engine;
 mod entry;
 pub mod fs;
+pub mod keys;
+pub mod memory_engine;
+mod memtable;
+pub mod tables;
 
+pub use engine::{Engine, EngineError, Table};
 pub use entry::EntryId;
+pub use memory_engine::{MemoryDisk, MemoryEngine};
+pub use tables::{Tables, TablesError, TablesSettings};
