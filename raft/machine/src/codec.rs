@@ -49,3 +49,6 @@ pub enum DecodeError {
         what: &'static str,
     },
 }
+
+#[cfg(test)]
+mod tests;

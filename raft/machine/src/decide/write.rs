@@ -167,3 +167,16 @@ fn digest_of(writer: &WriterId, body: &[u8]) -> u128 {
     bytes[BODY..BODY + writer.len()].copy_from_slice(writer);
     xxh3_128(&bytes[..BODY + writer.len()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Heads on disk hold digests that later versions compare with.
+    #[test]
+    fn digest_is_the_one_of_version_1() {
+        let writer = WriterId::new("writer").expect("a legal writer");
+        assert_eq!(digest_of(&writer, b"body"), 125_175_375_420_009_929_229_757_487_933_796_716_695);
+        assert_eq!(digest_of(&WriterId::default(), b""), 208_885_343_438_242_066_994_155_736_156_265_488_024);
+    }
+}

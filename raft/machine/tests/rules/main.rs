@@ -4,4 +4,5 @@ mod build;
 mod contract;
 mod conversations;
 mod describe;
+mod model;
 mod script;

@@ -11,7 +11,7 @@
 //!     delete-snapshot cart at 3 timestamp 17
 //!     delete-snapshots cart numbers 0-5 times 0-99
 //!     replay cart 0-max limit 2      replay-deleted cart 0-max      positions 1      snapshots cart
-//!     load cart numbers 0-5 times 0-99      journals PREFIX      uploads
+//!     load cart numbers 0-5 times 0-99      journals PREFIX      uploads      chain
 
 use bytes::Bytes;
 use cairn_machine::{
@@ -24,7 +24,7 @@ use crate::build::{atomic, event, name, save_id, writer};
 /// One line.
 pub enum Line {
     Time(i64),
-    Command(Command),
+    Command(Box<Command>),
     Question(Question),
 }
 
@@ -36,6 +36,7 @@ pub enum Question {
     Load(PersistenceId, Criteria),
     Journals(String),
     Uploads,
+    Chain,
 }
 
 /// Parses a line; a wrong one is a mistake in the script.
@@ -43,7 +44,7 @@ pub fn parse(line: &str) -> Line {
     let (words, data) = line.split_once(" : ").unwrap_or((line, ""));
     let words = Words { line, words: words.split_whitespace().collect() };
     let journal = || name(words.words[1]);
-    Line::Command(match words.words[0] {
+    Line::Command(Box::new(match words.words[0] {
         "time" => return Line::Time(words.words[1].parse().expect("a time")),
         "write" => Command::Write(Write {
             persistence_id: journal(),
@@ -100,9 +101,10 @@ pub fn parse(line: &str) -> Line {
         "snapshots" => return Line::Question(Question::Snapshots(journal())),
         "load" => return Line::Question(Question::Load(journal(), words.criteria())),
         "journals" => return Line::Question(Question::Journals(words.words.get(1).unwrap_or(&"").to_string())),
+        "chain" => return Line::Question(Question::Chain),
         "uploads" => return Line::Question(Question::Uploads),
         _ => panic!("not a command: {line}"),
-    })
+    }))
 }
 
 struct Words<'a> {
