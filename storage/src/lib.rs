@@ -4,6 +4,7 @@
 //! knows anything of consensus.
 
 pub mod blocking;
+pub mod checkpoint;
 pub mod engine;
 mod entry;
 pub mod fs;
@@ -12,6 +13,7 @@ pub mod memory_engine;
 mod memtable;
 pub mod tables;
 
+pub use checkpoint::{Checkpoint, CheckpointCursor, CheckpointError, CheckpointInstall, CompleteCheckpoint};
 pub use engine::{Engine, EngineError, Table};
 pub use entry::EntryId;
 pub use memory_engine::{MemoryDisk, MemoryEngine};

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_machine::{Batch, Position, Reply, ShardId, apply_batch};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::{Blocking, BlockingExt};
 use crate::engine::{Engine, Table};
@@ -47,7 +47,8 @@ pub use read::{
     JournalSummary, JournalsPage, PositionedEvent, PositionsPage, PositionsRead, Replay, ReplayPage, SnapshotsPage, Watermarks,
 };
 
-pub(crate) use state::Frozen;
+pub(crate) use generations::{drop_others, make_current, read_meta};
+pub(crate) use run::chunk_rows;
 
 /// Frozen memtables that may wait for their flush; apply waits when one more would be needed.
 const FROZEN_MAX: usize = 2;
@@ -139,9 +140,9 @@ pub(crate) struct Inner {
     pub(crate) blocking: Arc<dyn Blocking>,
     state: RwLock<State>,
     /// One apply, or one switch of generation, at a time.
-    apply_turn: Semaphore,
+    apply_turn: Arc<Semaphore>,
     /// One ingestion at a time.
-    flush_turn: Semaphore,
+    flush_turn: Arc<Semaphore>,
     /// One checkpoint is installed at a time.
     pub(crate) install_turn: Arc<Semaphore>,
     wake_flusher: Arc<Notify>,
@@ -190,8 +191,8 @@ impl Tables {
             engine,
             blocking,
             state: RwLock::new(state),
-            apply_turn: Semaphore::new(1),
-            flush_turn: Semaphore::new(1),
+            apply_turn: Arc::new(Semaphore::new(1)),
+            flush_turn: Arc::new(Semaphore::new(1)),
             install_turn: Arc::new(Semaphore::new(1)),
             wake_flusher: Arc::new(Notify::new()),
             progress: watch::Sender::new(progress),
@@ -326,7 +327,7 @@ impl Inner {
     }
 
     /// Stops the tables for good.
-    fn fail(&self, error: TablesError) -> TablesError {
+    pub(crate) fn fail(&self, error: TablesError) -> TablesError {
         let broken = match error {
             TablesError::Broken { .. } => error,
             other => TablesError::broken(other.to_string()),
@@ -337,6 +338,29 @@ impl Inner {
             is_first
         });
         broken
+    }
+
+    /// Nothing is applied and nothing is flushed while these are held.
+    pub(crate) async fn both_turns(&self) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
+        let apply_turn = Arc::clone(&self.apply_turn).acquire_owned().await.expect("it is never closed");
+        let flush_turn = Arc::clone(&self.flush_turn).acquire_owned().await.expect("it is never closed");
+        (apply_turn, flush_turn)
+    }
+
+    /// Replaces the whole state by that of another generation. Blocks; both turns are held.
+    pub(crate) fn replace(&self, table: Arc<dyn Table>, generation: u64, meta: Meta) -> Result<(), TablesError> {
+        let removals = generations::read_removals(&*table)?;
+        let progress = Progress { applied: meta.applied, flushed: meta.applied };
+        let newest = Position(meta.shard.next_position.0 - 1);
+        let seed = Seeded(self.settings.hash_seed);
+        let new = State::new(table, generation, meta, seed, self.settings.cached_heads_max);
+        let old = std::mem::replace(&mut *self.state_mut(), new);
+        *self.reclaim() = reclaiming::Queue::new(removals);
+        self.progress.send_replace(progress);
+        self.observers.advance(newest, &[]);
+        drop(old);
+        self.wake_flusher.notify_one();
+        Ok(())
     }
 
     /// Waits until the active memtable has room.

@@ -27,7 +27,7 @@ pub mod removal;
 pub mod snapshot;
 pub mod snapshot_chunk;
 pub mod tag;
-mod varint;
+pub(crate) mod varint;
 
 use bytes::Bytes;
 use cairn_machine::DecodeError;

@@ -47,6 +47,17 @@ impl Tables {
         }
         Ok(subscription)
     }
+
+    /// Tells followers of journals what another generation brought.
+    pub(crate) async fn refresh_subscriptions(&self) -> Result<(), TablesError> {
+        for persistence_id in self.inner.observers.subscribed() {
+            if let Some(head) = self.head(&persistence_id).await? {
+                let newest = *self.inner.observers.position().borrow();
+                self.inner.observers.advance(newest, &[(persistence_id, head.highest)]);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Inner {
