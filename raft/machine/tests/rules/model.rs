@@ -27,7 +27,7 @@ fn random_conversations_go_as_in_the_model() {
     let mut seen = BTreeMap::new();
     runner
         .run(&vec(roll(), 1..80), |rolls| {
-            converse(&rolls, &mut std::cell::RefCell::new(BTreeMap::new()).borrow_mut());
+            converse(&rolls, &mut BTreeMap::new());
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -81,6 +81,7 @@ fn hear(store: &mut MemoryStore, batch: &Batch, expected: &[Reply], world: &Worl
     let uploads: Vec<(SaveId, u32, u64)> =
         store.shard().uploads.iter().map(|(id, upload)| (*id, upload.chunks, upload.bytes_total)).collect();
     assert_eq!(uploads, world.uploads());
+    assert_eq!(store.chunks_count(), world.chunks_count(), "nothing is left behind");
 }
 
 fn check_journals(store: &MemoryStore, before: &MemoryStore, world: &World) {

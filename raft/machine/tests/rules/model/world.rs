@@ -56,6 +56,7 @@ struct Snapshot {
     number: u64,
     timestamp: i64,
     bytes: Bytes,
+    chunks: usize,
 }
 
 impl Default for Journal {
@@ -362,13 +363,17 @@ impl World {
                 Bytes::from(bytes)
             }
         };
+        let chunks = match (&save.data, &uploaded) {
+            (SnapshotData::Inline(bytes), _) => usize::from(!bytes.is_empty()),
+            (SnapshotData::Uploaded { .. }, uploaded) => uploaded.as_ref().map_or(0, Vec::len),
+        };
         if uploaded.is_some() {
             self.uploads.remove(&save.save_id);
         }
         let timestamp = save.timestamp.unwrap_or(now / 1_000);
         journal.saves.push((save.save_id, timestamp));
         let number = journal.saves.len() as u64;
-        journal.snapshots.insert(save.sequence_number.0, Snapshot { number, timestamp, bytes });
+        journal.snapshots.insert(save.sequence_number.0, Snapshot { number, timestamp, bytes, chunks });
         self.journals.insert(name, journal);
         Ok(SaveReply { timestamp, save_number: SaveNumber(number) })
     }
@@ -428,6 +433,13 @@ impl World {
     pub fn uploads(&self) -> Vec<(SaveId, u32, u64)> {
         let size = |chunks: &[Bytes]| (chunks.len() as u32, chunks.concat().len() as u64);
         self.uploads.iter().map(|(id, (_, chunks))| (*id, size(chunks).0, size(chunks).1)).collect()
+    }
+
+    /// Chunks of snapshots that there are and of those in transfer.
+    pub fn chunks_count(&self) -> usize {
+        let saved = self.journals.values().flat_map(|journal| journal.snapshots.values());
+        let uploaded = self.uploads.values().map(|(_, chunks)| chunks.len());
+        saved.map(|snapshot| snapshot.chunks).sum::<usize>() + uploaded.sum::<usize>()
     }
 
     pub fn next_position(&self) -> u64 {
