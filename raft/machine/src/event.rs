@@ -34,7 +34,7 @@ pub struct Event {
     pub adapter_manifest: String,
     /// Optional metadata with a serializer of its own.
     pub metadata: Option<Payload>,
-    /// Tags: a set; kept sorted and without duplicates.
+    /// Tags: a set; kept sorted and without duplicates; none is empty.
     pub tags: Vec<String>,
 }
 
@@ -233,6 +233,9 @@ fn check_event(event: &Event) -> Result<(), Invalid> {
     }
     check_size("tags of an event", event.tags.len(), TAGS_MAX)?;
     for tag in &event.tags {
+        if tag.is_empty() {
+            return Err(Invalid::Field { field: "tags", reason: "a tag is not empty" });
+        }
         check_size("bytes of a tag", tag.len(), TAG_BYTES_MAX)?;
     }
     Ok(())

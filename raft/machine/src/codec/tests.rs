@@ -42,7 +42,7 @@ fn payload() -> impl Strategy<Value = Payload> {
 
 /// Events as a writer sends them, beginning at any number: tags in any order and repeated.
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let parts = (1u64..200, payload(), ".{0,3}", option::of(payload()), vec("[a-c]{0,2}", 0..4));
+    let parts = (1u64..200, payload(), ".{0,3}", option::of(payload()), vec("[a-c]{1,2}", 0..4));
     (0u64..1 << 60, vec(parts, 1..6)).prop_map(|(base, parts)| {
         let mut number = base;
         let event = |(rise, payload, adapter_manifest, metadata, tags)| {
@@ -443,6 +443,8 @@ fn each_limit_of_an_atomic_write_has_its_own_error() {
         assert_eq!(too_large(event), expected);
     }
     assert_eq!(AtomicWrite::new(&[]), Err(Invalid::Empty));
+    let blank = Event { tags: vec![String::new()], ..numbered(1) };
+    assert_eq!(AtomicWrite::new(&[blank]), Err(Invalid::Field { field: "tags", reason: "a tag is not empty" }));
     let reason = |numbers: &[u64]| match AtomicWrite::new(&numbers.iter().copied().map(numbered).collect::<Vec<_>>()) {
         Err(Invalid::SequenceNumber { reason, .. }) => reason,
         other => panic!("an illegal number: {other:?}"),
