@@ -9,6 +9,7 @@ pub mod engine;
 mod entry;
 pub mod fs;
 pub mod keys;
+pub mod log;
 pub mod memory_engine;
 mod memtable;
 pub mod tables;

@@ -1,0 +1,173 @@
+//! Segment files: made ready before they are needed, taken away when nothing needs them.
+//!
+//! A sync into zero-filled or recycled space costs half of one that grows a file, and a new file costs tens of milliseconds:
+//! so the next segment is made while the current one is written, from one that was freed if there is one.
+//!
+//! Invariants
+//! - A file has its segment name only when it is whole and synced.
+//! - A segment follows the current one at most once, and only when the current one has been opened durably.
+//! - Segments go oldest first, each durably before the next.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::LogError;
+use super::settings::LogSettings;
+use super::shared::{SegmentFiles, Shared, Spare};
+use crate::fs::{Fs, OpenMode};
+
+/// Zeros are written and synced in such steps, so that the writer's syncs never wait behind a whole file.
+const FILL_BYTES: usize = 1 << 20;
+const SEGMENT_ENDING: &str = ".segment";
+/// The ending of a file that is not whole yet; recovery removes it.
+pub(super) const PREPARING_ENDING: &str = ".preparing";
+
+/// The second loop of a log, see [`super::LogWriter::split`].
+pub(super) struct Preparer {
+    shared: Arc<Shared>,
+}
+
+enum Task {
+    Remove(Arc<SegmentFiles>),
+    Reuse { number: u32, files: Arc<SegmentFiles> },
+    Make { number: u32 },
+    Wait,
+    Stop,
+}
+
+impl Preparer {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Works until the log stops or breaks.
+    pub async fn run(self) {
+        loop {
+            let done = match self.next_task() {
+                Task::Stop => return,
+                Task::Wait => {
+                    self.shared.housework.notified().await;
+                    Ok(())
+                }
+                Task::Remove(files) => self.remove(&files.path).await,
+                Task::Reuse { number, files } => self.reuse(number, &files).await,
+                Task::Make { number } => self.make(number).await,
+            };
+            if let Err(error) = done {
+                self.shared.fail(error);
+                return;
+            }
+        }
+    }
+
+    fn next_task(&self) -> Task {
+        let mut state = self.shared.lock();
+        if state.broken.is_some() {
+            return Task::Stop;
+        }
+        // One freed segment stays, to become the next spare.
+        if state.freed.len() > 1
+            && let Some((_, files)) = state.freed.pop_front()
+        {
+            return Task::Remove(files);
+        }
+        if state.spare.is_some() || state.newest != state.current {
+            return Task::Wait;
+        }
+        let number = state.current + 1;
+        match state.freed.pop_front() {
+            None => {
+                state.newest = number;
+                Task::Make { number }
+            }
+            // Readers may still hold the file: then its bytes must stay. Nobody new can get hold of it.
+            Some((_, files)) if Arc::strong_count(&files) > 1 || files.bytes != self.shared.settings.segment_bytes => {
+                Task::Remove(files)
+            }
+            Some((_, files)) => {
+                state.newest = number;
+                Task::Reuse { number, files }
+            }
+        }
+    }
+
+    async fn remove(&self, path: &Path) -> Result<(), LogError> {
+        self.shared.fs.remove(path).await.map_err(|error| LogError::io("remove", path, error))?;
+        self.sync_dir().await
+    }
+
+    async fn reuse(&self, number: u32, files: &SegmentFiles) -> Result<(), LogError> {
+        let path = segment_path(&self.shared.dir, number);
+        let renamed = self.shared.fs.rename(&files.path, &path).await;
+        renamed.map_err(|error| LogError::io("rename", &files.path, error))?;
+        self.sync_dir().await?;
+        let files = SegmentFiles { path, bytes: files.bytes, writing: files.writing.clone(), reading: files.reading.clone() };
+        self.hand_over(Spare { number, files: Arc::new(files), recycled: true });
+        Ok(())
+    }
+
+    async fn make(&self, number: u32) -> Result<(), LogError> {
+        let path = segment_path(&self.shared.dir, number);
+        let unfinished = path.with_extension(&PREPARING_ENDING[1..]);
+        self.fill(&unfinished).await.map_err(|error| LogError::io("prepare", &unfinished, error))?;
+        let renamed = self.shared.fs.rename(&unfinished, &path).await;
+        renamed.map_err(|error| LogError::io("rename", &unfinished, error))?;
+        self.sync_dir().await?;
+        let files = open_segment(&self.shared.fs, path, self.shared.settings.segment_bytes, &self.shared.settings).await?;
+        self.hand_over(Spare { number, files: Arc::new(files), recycled: false });
+        Ok(())
+    }
+
+    async fn fill(&self, path: &Path) -> std::io::Result<()> {
+        let file = self.shared.fs.open(path, OpenMode::Create).await?;
+        let bytes = self.shared.settings.segment_bytes as usize;
+        let zeros = Bytes::from(vec![0; FILL_BYTES.min(bytes)]);
+        for start in (0..bytes).step_by(FILL_BYTES) {
+            file.write_at(start as u64, zeros.slice(..zeros.len().min(bytes - start))).await?;
+            file.sync_data().await?;
+        }
+        Ok(())
+    }
+
+    async fn sync_dir(&self) -> Result<(), LogError> {
+        let dir = &self.shared.dir;
+        self.shared.fs.sync_dir(dir).await.map_err(|error| LogError::io("sync", dir, error))
+    }
+
+    fn hand_over(&self, spare: Spare) {
+        self.shared.lock().spare = Some(spare);
+        self.shared.spare_ready.notify_one();
+    }
+}
+
+/// Opens a segment for the writer and for readers.
+pub(super) async fn open_segment(
+    fs: &Arc<dyn Fs>,
+    path: PathBuf,
+    bytes: u32,
+    settings: &LogSettings,
+) -> Result<SegmentFiles, LogError> {
+    let opened = fs.open(&path, OpenMode::ReadWrite).await;
+    let writing = opened.map_err(|error| LogError::io("open", &path, error))?;
+    let reading = match &settings.read_fs {
+        None => writing.clone(),
+        Some(read_fs) => {
+            let opened = read_fs.open(&path, OpenMode::Read).await;
+            opened.map_err(|error| LogError::io("open", &path, error))?
+        }
+    };
+    Ok(SegmentFiles { path, bytes, writing, reading })
+}
+
+/// Where a segment's file is.
+pub(super) fn segment_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:010}{SEGMENT_ENDING}"))
+}
+
+/// The number in a segment file's name.
+pub(super) fn segment_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(SEGMENT_ENDING)?;
+    (digits.len() == 10).then(|| digits.parse().ok())?
+}
