@@ -11,7 +11,7 @@ mod groups;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 
-use cairn_machine::{PersistenceId, Refusal, SequenceNumber, Write, WriteOutcome, WriteReply, WriterId};
+use cairn_machine::{PersistenceId, Refusal, SequenceNumber, WriteOutcome, WriteReply};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::io::AsyncBufRead;
@@ -19,7 +19,7 @@ use tokio::io::AsyncBufRead;
 pub use groups::{Group, Groups, InputError};
 
 /// The writer of every import: always the same, so that a second run is the same writes again. Persisted: never change.
-const IMPORT_WRITER: &str = "cairn-import";
+pub const IMPORT_WRITER: &str = "cairn-import";
 /// Atomic writes read ahead.
 const QUEUED_GROUPS_MAX: usize = 8_192;
 /// Bytes of atomic writes read ahead; one more may come on top.
@@ -32,8 +32,13 @@ pub trait Target {
     /// Why a write has no answer.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Writes, and tries again until the outcome is known or a deadline ends.
-    fn write(&self, write: Write) -> impl Future<Output = Result<WriteReply, Self::Error>>;
+    /// Stores the atomic writes of one journal, if its highest number is still `after`, and tries again until the outcome is
+    /// known or a deadline ends.
+    fn write(
+        &self,
+        after: Option<SequenceNumber>,
+        groups: &[Group],
+    ) -> impl Future<Output = Result<WriteReply, Self::Error>>;
 }
 
 /// Sees an import go on, and may slow it down.
@@ -139,9 +144,9 @@ where
                 }
             }
             () = observer.ready(), if may_send => {
-                let (write, groups) = queues.take(pace.groups_per_request_max);
+                let (after, groups) = queues.take(pace.groups_per_request_max);
                 observer.sent(&groups);
-                in_flight.push(send(target, write, groups));
+                in_flight.push(send(target, after, groups));
             }
             next = input.next(), if may_read => match next {
                 Ok(Some(group)) => queues.put(group),
@@ -156,8 +161,13 @@ where
     stopped.map_or(Ok(imported), Err)
 }
 
-async fn send<T: Target>(target: &T, write: Write, groups: Vec<Group>) -> (Vec<Group>, Result<WriteReply, T::Error>) {
-    (groups, target.write(write).await)
+async fn send<T: Target>(
+    target: &T,
+    after: Option<SequenceNumber>,
+    groups: Vec<Group>,
+) -> (Vec<Group>, Result<WriteReply, T::Error>) {
+    let result = target.write(after, &groups).await;
+    (groups, result)
 }
 
 fn settle<E: std::error::Error + 'static>(
@@ -224,8 +234,8 @@ impl Queues {
         queue.waiting.push_back(group);
     }
 
-    /// The next request.
-    fn take(&mut self, groups_max: usize) -> (Write, Vec<Group>) {
+    /// The next request: what it expects, and its atomic writes.
+    fn take(&mut self, groups_max: usize) -> (Option<SequenceNumber>, Vec<Group>) {
         let persistence_id = self.ready.pop_front().expect("asked only if a journal is ready");
         let queue = self.journals.get_mut(&persistence_id).expect("what is ready has a queue");
         let mut groups = Vec::new();
@@ -243,14 +253,7 @@ impl Queues {
         queue.in_flight = true;
         let after = queue.last;
         queue.last = groups.last().map(|group| group.atomic_write.last());
-        let write = Write {
-            persistence_id,
-            writer: WriterId::new(IMPORT_WRITER).expect("short ASCII"),
-            epoch: None,
-            after,
-            atomic_writes: groups.iter().map(|group| group.atomic_write.clone()).collect(),
-        };
-        (write, groups)
+        (after, groups)
     }
 
     /// A request was answered.

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use cairn_machine::{AtomicWrite, Batch, Command, Event, MemoryStore, Payload, Reply, Timestamp};
+use cairn_machine::{AtomicWrite, Batch, Command, Event, MemoryStore, Payload, Reply, Timestamp, Write, WriterId};
 
 use super::*;
 
@@ -55,8 +55,15 @@ impl Rules {
 impl Target for Rules {
     type Error = Lost;
 
-    async fn write(&self, write: Write) -> Result<WriteReply, Lost> {
-        let id = write.persistence_id.clone();
+    async fn write(&self, after: Option<SequenceNumber>, groups: &[Group]) -> Result<WriteReply, Lost> {
+        let id = groups[0].persistence_id.clone();
+        let write = Write {
+            persistence_id: id.clone(),
+            writer: WriterId::new(IMPORT_WRITER).expect("short ASCII"),
+            epoch: None,
+            after,
+            atomic_writes: groups.iter().map(|group| group.atomic_write.clone()).collect(),
+        };
         assert!(!self.in_flight.borrow().contains(&id), "{id} has two requests in flight");
         self.in_flight.borrow_mut().push(id.clone());
         self.in_flight_most.set(self.in_flight_most.get().max(self.in_flight.borrow().len()));

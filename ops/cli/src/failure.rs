@@ -1,0 +1,110 @@
+//! From an error to what the user is told: a message on standard error and an exit code.
+
+use std::io;
+
+use cairn_api::v1::{Failure, Reason};
+use cairn_client::Error;
+
+use crate::exit::{Exit, Stop};
+use crate::import::{ImportError, InputError};
+use crate::lines::LineError;
+
+/// Tells the user, and returns the exit code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    let exit = exit_of(error);
+    // A reader that closed the pipe has what it wanted.
+    if exit != Exit::Done {
+        eprintln!("cairn: {error:#}");
+    }
+    exit
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(exit_of_cause).unwrap_or(Exit::Failed)
+}
+
+fn exit_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(stop) = cause.downcast_ref::<Stop>() {
+        return Some(stop.exit);
+    }
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return Some(exit_of_client(error));
+    }
+    if let Some(status) = cause.downcast_ref::<tonic::Status>() {
+        return Some(exit_of_status(status));
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return (error.kind() == io::ErrorKind::BrokenPipe).then_some(Exit::Done);
+    }
+    if let Some(error) = cause.downcast_ref::<ImportError<Error>>() {
+        return match error {
+            ImportError::Input(_) => Some(Exit::Input),
+            ImportError::Refused { .. } => Some(Exit::Refused),
+            // Its cause says more.
+            ImportError::Write { .. } => None,
+        };
+    }
+    let input = cause.is::<InputError>() || cause.is::<LineError>() || cause.is::<cairn_machine::Invalid>();
+    input.then_some(Exit::Input)
+}
+
+fn exit_of_client(error: &Error) -> Exit {
+    match error {
+        Error::Invalid { .. } => Exit::Input,
+        Error::Conflict { .. }
+        | Error::Fenced { .. }
+        | Error::EpochMoved { .. }
+        | Error::UploadIncomplete { .. }
+        | Error::TooMany { .. }
+        | Error::Unsafe { .. } => Exit::Refused,
+        Error::Unavailable { .. } | Error::ReadOnly { .. } => Exit::Unavailable,
+        Error::Unknown { .. } | Error::Forgotten | Error::Protocol { .. } => Exit::Unknown,
+        Error::NotFound { .. } => Exit::NotFound,
+        Error::Gone { .. } | Error::Damaged { .. } => Exit::Damaged,
+        other if other.is_definite() => Exit::Failed,
+        _ => Exit::Unknown,
+    }
+}
+
+/// A node that was asked directly: only reads are.
+fn exit_of_status(status: &tonic::Status) -> Exit {
+    let Some(failure) = Failure::from_status(status) else { return Exit::Unavailable };
+    match failure.reason() {
+        Reason::Invalid | Reason::TooLarge => Exit::Input,
+        Reason::Gone | Reason::Damaged => Exit::Damaged,
+        Reason::NotFound => Exit::NotFound,
+        Reason::Unsafe | Reason::Conflict | Reason::Fenced | Reason::EpochMoved => Exit::Refused,
+        _ => Exit::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn check(error: impl Into<anyhow::Error>, exit: Exit) {
+        let error = error.into().context("do something").context("demo: failed");
+        assert_eq!(exit_of(&error), exit, "{error:#}");
+    }
+
+    #[test]
+    fn the_exit_code_says_what_to_do_next() {
+        let message = String::new;
+        check(anyhow!("anything"), Exit::Failed);
+        check(Stop::input("a value"), Exit::Input);
+        check(Stop::new(Exit::NotFound, "nothing"), Exit::NotFound);
+        check(Error::Unknown { message: message() }, Exit::Unknown);
+        check(Error::Forgotten, Exit::Unknown);
+        check(Error::Unavailable { message: message() }, Exit::Unavailable);
+        check(Error::Unsafe { message: message() }, Exit::Refused);
+        check(Error::Invalid { message: message() }, Exit::Input);
+        check(Error::Damaged { message: message() }, Exit::Damaged);
+        check(tonic::Status::from(Failure::new(Reason::Behind, "late")), Exit::Unavailable);
+        check(tonic::Status::from(Failure::new(Reason::Gone, "gone")), Exit::Damaged);
+        check(tonic::Status::unavailable("no connection"), Exit::Unavailable);
+        check(io::Error::from(io::ErrorKind::BrokenPipe), Exit::Done);
+        check(io::Error::from(io::ErrorKind::NotFound), Exit::Failed);
+    }
+}
