@@ -16,7 +16,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::identity::Party;
-use crate::limits::{BEAT_MESSAGES_QUEUED_MAX, BEATS_IN_FLIGHT_MAX, BEATS_PER_MESSAGE_MAX, BEATS_QUEUED_MAX, STREAM_OPEN_MAX, STREAM_STALL_MAX};
+use crate::limits::{
+    BEAT_MESSAGES_QUEUED_MAX, BEATS_IN_FLIGHT_MAX, BEATS_PER_MESSAGE_MAX, BEATS_QUEUED_MAX, STREAM_OPEN_MAX, STREAM_STALL_MAX,
+};
 use crate::peers::{PeerLink, Peers};
 use crate::proto;
 use crate::type_config::Types;
@@ -97,11 +99,7 @@ struct Session {
 
 impl Session {
     /// Runs until the stream breaks, which it tells, or until nobody can send any more, which is none.
-    async fn run(
-        &mut self,
-        beats: &mut mpsc::Receiver<Beat>,
-        mut incoming: Streaming<proto::BeatReplies>,
-    ) -> Option<Status> {
+    async fn run(&mut self, beats: &mut mpsc::Receiver<Beat>, mut incoming: Streaming<proto::BeatReplies>) -> Option<Status> {
         let mut stalled = tokio::time::interval(STREAM_STALL_MAX);
         stalled.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heard = true;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use cairn_machine::NodeId;
 
 use crate::error::MembersError;
+use crate::group::Group;
 use crate::groups::Groups;
 use crate::identity::NodeInfo;
 use crate::peers::{Hello, Peers};
@@ -83,12 +84,14 @@ pub async fn form(groups: &Groups, peers: &Peers) -> Result<Birth, BirthError> {
     }
     let shards = groups.all();
     if let Some(begun) = shards.iter().find(|group| group.is_initialised()) {
-        if shards.iter().all(super::group::Group::is_initialised) {
+        if shards.iter().all(Group::is_initialised) {
             return Ok(Birth::NotOurs);
         }
         // It was interrupted. Nobody else begins a birth, so the shards left over exist nowhere.
-        let members = begun.status().members;
-        return initialize(groups, members.voters).await;
+        let mut begun = begun.watch();
+        let known = begun.wait_for(|now| !now.members.voters.is_empty()).await;
+        let members = known.map_err(|_| MembersError::Stopped)?.members.voters.clone();
+        return initialize(groups, members).await;
     }
     let mut founders = Vec::new();
     for (node_id, address) in &card.founders.0 {
@@ -130,8 +133,7 @@ async fn ask_until_fit(groups: &Groups, peers: &Peers, node_id: NodeId, address:
 
 fn fit(groups: &Groups, node_id: NodeId, address: &str, hello: Hello) -> Result<NodeInfo, BirthError> {
     let card = groups.card();
-    let disagreement =
-        |reason: String| Err(BirthError::Disagreement { founder: format!("{node_id} at {address}"), reason });
+    let disagreement = |reason: String| Err(BirthError::Disagreement { founder: format!("{node_id} at {address}"), reason });
     if hello.cluster_id != card.cluster_id {
         return disagreement(format!("its cluster id is {}", hello.cluster_id));
     }

@@ -54,11 +54,6 @@ impl Record {
     pub fn batch(&self) -> Bytes {
         self.0.slice(HEADER_BYTES..)
     }
-
-    /// The size of the record in bytes.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl fmt::Debug for Record {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_machine::{Batch, NodeId, Reply, ShardId};
-use cairn_storage::{ShardLog, Tables};
+use cairn_storage::Tables;
+use cairn_storage::log::ShardLog;
 use futures::FutureExt;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -33,6 +34,8 @@ use crate::settings::GroupSettings;
 use crate::state_machine::{Shared, StateMachine};
 use crate::status::{self, GroupStatus, Leadership};
 use crate::type_config::{RaftLogId, Replies, Types};
+
+pub(crate) use members::{put_members_error, take_change};
 
 pub(crate) type RaftGroup = Raft<Types, StateMachine>;
 
@@ -168,7 +171,10 @@ impl Group {
             checkpoint: index(&metrics.snapshot),
             members: status::members(stored),
             replication: status::replication(&metrics),
-            state_hash: self.inner.tables.state_hash().map(|(id, hash)| (id.index, hash)),
+            state_hash: match self.inner.tables.state_hash() {
+                (Some(applied), hash) => Some((applied.index, hash)),
+                (None, _) => None,
+            },
         }
     }
 
@@ -205,10 +211,6 @@ impl Group {
 
     pub(crate) fn raft(&self) -> &RaftGroup {
         &self.inner.raft
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
     }
 
     pub(crate) fn settings(&self) -> &GroupSettings {

@@ -10,7 +10,9 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex};
 
-use cairn_storage::{EntryId, LogEntry, LogError, ShardLog};
+use cairn_storage::EntryId;
+use cairn_storage::log::{LogEntry, LogError, ShardLog};
+use futures::{Stream, TryStreamExt};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader};
 
@@ -94,6 +96,26 @@ impl RaftLogReader<Types> for LogStore {
     ) -> Result<Vec<RaftEntry>, io::Error> {
         let (from, end) = self.held(range);
         self.read(from, end).await
+    }
+
+    /// Chunk by chunk: after a restart the range may be all that the log holds.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, end) = self.held(range);
+        let store = self.clone();
+        let chunks = futures::stream::try_unfold((store, from), move |(store, from)| async move {
+            if from >= end {
+                return Ok::<_, io::Error>(None);
+            }
+            let mut entries = Vec::new();
+            let read = store.log.read(from..end, READ_BYTES_MAX).await.map_err(failed)?;
+            decode_into(&mut entries, read)?;
+            let next = from + entries.len() as u64;
+            Ok(Some((futures::stream::iter(entries.into_iter().map(Ok)), (store, next))))
+        });
+        Box::pin(chunks.try_flatten())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Ballot>, io::Error> {

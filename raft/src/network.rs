@@ -29,9 +29,7 @@ use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, STREAM_OPEN_MAX, STREAM_STALL_MAX}
 use crate::peers::{PeerLink, Peers};
 use crate::proto;
 use crate::type_config::{Ballot, Types};
-use crate::wire::{
-    put_append, put_transfer, put_vote_request, take_append_result, take_ballot, take_log_id, take_vote_response,
-};
+use crate::wire::{put_append, put_transfer, put_vote_request, take_append_result, take_ballot, take_log_id, take_vote_response};
 
 type BoxFuture<'a, T> = openraft::base::BoxFuture<'a, T>;
 type BoxStream<'a, T> = openraft::base::BoxStream<'a, T>;
@@ -47,13 +45,7 @@ pub(crate) struct PeerNetworks {
 
 impl PeerNetworks {
     fn client(&self, node: &NodeInfo, beats: bool) -> PeerNetwork {
-        PeerNetwork {
-            peers: self.peers.clone(),
-            shard: self.shard,
-            node: node.clone(),
-            transfers: self.transfers.clone(),
-            beats,
-        }
+        PeerNetwork { peers: self.peers.clone(), shard: self.shard, node: node.clone(), transfers: self.transfers.clone(), beats }
     }
 }
 

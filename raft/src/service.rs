@@ -134,10 +134,7 @@ impl Peer for PeerService {
 
     type AppendStream = ReplyStream<proto::AppendReply>;
 
-    async fn append(
-        &self,
-        request: Request<Streaming<proto::AppendRequest>>,
-    ) -> Result<Response<Self::AppendStream>, Status> {
+    async fn append(&self, request: Request<Streaming<proto::AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
         let from = self.admit(request.metadata())?;
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("an append stream without an append"))?;

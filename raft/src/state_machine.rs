@@ -13,7 +13,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use cairn_machine::{Batch, ShardId};
-use cairn_storage::{EntryId, MembershipChange, Tables, TablesError};
+use cairn_storage::tables::MembershipChange;
+use cairn_storage::{EntryId, Tables};
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -73,7 +74,7 @@ impl StateMachine {
     }
 }
 
-fn failed(error: TablesError) -> io::Error {
+fn failed(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(error.to_string())
 }
 

@@ -119,11 +119,7 @@ pub(crate) fn members(stored: &StoredMembers) -> GroupMembers {
     let voters: std::collections::BTreeSet<u64> = stored.voter_ids().collect();
     let (voting, learning): (Vec<_>, Vec<_>) = stored.nodes().partition(|(id, _)| voters.contains(id));
     let plain = |nodes: Vec<(&u64, &NodeInfo)>| nodes.into_iter().map(|(_, node)| node.clone()).collect();
-    GroupMembers {
-        voters: plain(voting),
-        learners: plain(learning),
-        changing: stored.get_joint_config().len() > 1,
-    }
+    GroupMembers { voters: plain(voting), learners: plain(learning), changing: stored.get_joint_config().len() > 1 }
 }
 
 /// How far the others are, on the leader.

@@ -108,27 +108,22 @@ fn put_entry(entry: &RaftEntry) -> proto::Entry {
 }
 
 fn take_entry(entry: proto::Entry) -> Result<RaftEntry, Status> {
-    let payload =
-        entry::decode_payload(&entry.record).map_err(|error| Status::invalid_argument(format!("entry: {error}")))?;
+    let payload = entry::decode_payload(&entry.record).map_err(|error| Status::invalid_argument(format!("entry: {error}")))?;
     Ok(RaftEntry { log_id: log_id(entry.term, entry.leader, entry.index), payload })
 }
 
 pub(crate) fn put_append_result(result: AppendResult) -> proto::AppendReply {
     use proto::append_reply::Outcome;
     match result {
-        Ok(stored) => proto::AppendReply {
-            outcome: Outcome::Stored.into(),
-            log_id: stored.as_ref().map(put_log_id),
-            ballot: None,
-        },
+        Ok(stored) => {
+            proto::AppendReply { outcome: Outcome::Stored.into(), log_id: stored.as_ref().map(put_log_id), ballot: None }
+        }
         Err(StreamAppendError::Conflict(at)) => {
             proto::AppendReply { outcome: Outcome::Conflict.into(), log_id: Some(put_log_id(&at)), ballot: None }
         }
-        Err(StreamAppendError::HigherVote(ballot)) => proto::AppendReply {
-            outcome: Outcome::HigherBallot.into(),
-            log_id: None,
-            ballot: Some(put_ballot(&ballot)),
-        },
+        Err(StreamAppendError::HigherVote(ballot)) => {
+            proto::AppendReply { outcome: Outcome::HigherBallot.into(), log_id: None, ballot: Some(put_ballot(&ballot)) }
+        }
     }
 }
 

@@ -268,7 +268,9 @@ fn refused(reason: impl Into<String>) -> MembersError {
 fn members_error(error: RaftError<Types, ClientWriteError<Types>>) -> MembersError {
     match error {
         RaftError::Fatal(_) => MembersError::Stopped,
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => MembersError::NotLeader { leader: forward.leader_node },
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            MembersError::NotLeader { leader: forward.leader_node }
+        }
         RaftError::APIError(ClientWriteError::ChangeMembershipError(
             error @ (ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)),
         )) => MembersError::Busy { reason: error.to_string() },

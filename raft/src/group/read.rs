@@ -41,12 +41,9 @@ impl Group {
 
     /// Waits until an index is applied here.
     pub(crate) async fn wait_applied(&self, index: u64, end: Instant) -> Result<(), ReadError> {
-        let reached = |applied: &Option<cairn_storage::EntryId>| applied.is_some_and(|id| id.index >= index);
-        if reached(&self.inner.tables.applied()) {
-            return Ok(());
-        }
-        let mut applied = self.inner.tables.watch_applied();
-        match timeout_at(end, applied.wait_for(reached)).await {
+        let mut progress = self.inner.tables.progress();
+        let reached = progress.wait_for(|progress| progress.applied.is_some_and(|id| id.index >= index));
+        match timeout_at(end, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReadError::Stopped),
             Err(_) => Err(ReadError::Deadline),
@@ -116,9 +113,7 @@ async fn round(inner: &Inner) -> Result<u64, ReadError> {
     }
     match inner.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
         Ok((read, _applied)) => Ok(read.index()),
-        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-            ask_leader(inner, forward.leader_node).await
-        }
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => ask_leader(inner, forward.leader_node).await,
         Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadError::NoLeader { leader: None }),
         Err(RaftError::Fatal(_)) => Err(ReadError::Stopped),
     }

@@ -1,0 +1,80 @@
+//! A cluster elects, stores, and survives what happens to its nodes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::world::{World, until};
+use crate::ReadError;
+
+#[tokio::test]
+async fn three_founders_form_one_cluster_and_store_on_every_node() {
+    let world = World::born(3).await;
+    for number in 1..=20 {
+        world.write("a", number).await;
+    }
+    world.converge("a", &(1..=20).collect::<Vec<_>>()).await;
+    let terms: Vec<u64> = world.nodes.iter().map(|node| node.group().status().term).collect();
+    assert!(terms.iter().all(|term| *term == terms[0]), "{terms:?}");
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_replaced_within_a_second_and_nothing_acknowledged_is_lost() {
+    let mut world = World::born(3).await;
+    for number in 1..=5 {
+        world.write("a", number).await;
+    }
+    let leader = world.leader().await;
+    world.nodes[leader].kill();
+    let killed = Instant::now();
+    world.write("a", 6).await;
+    let gap = killed.elapsed();
+    assert!(gap < Duration::from_millis(1_500), "writes went on after {gap:?} only");
+    world.start(leader).await;
+    world.write("a", 7).await;
+    world.converge("a", &(1..=7).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn all_nodes_killed_at_once_come_back_with_everything_acknowledged() {
+    let mut world = World::born(3).await;
+    for number in 1..=30 {
+        world.write("a", number).await;
+    }
+    for node in &mut world.nodes {
+        node.kill();
+    }
+    world.start_all().await;
+    world.write("a", 31).await;
+    world.converge("a", &(1..=31).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_follower_serves_a_read_that_sees_every_write_acknowledged_before() {
+    let world = World::born(3).await;
+    let leader = world.leader().await;
+    let follower = (leader + 1) % 3;
+    for number in 1..=50 {
+        world.write("a", number).await;
+        world.nodes[follower].group().read_barrier(Duration::from_secs(5)).await.expect("a barrier is reached");
+        let seen = world.nodes[follower].events("a").await.len() as u64;
+        assert_eq!(seen, number);
+    }
+}
+
+#[tokio::test]
+async fn a_leader_cut_off_serves_no_strong_read_and_its_old_writes_do_not_come_back() {
+    let world = World::born(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    world.network.isolate(&world.nodes[leader].info.peer_address);
+    let refused = world.nodes[leader].group().read_barrier(Duration::from_millis(500)).await;
+    assert!(matches!(refused, Err(ReadError::NoLeader { .. } | ReadError::Deadline)), "{refused:?}");
+    let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    let new_leader =
+        until("another leader", || others.iter().copied().find(|index| world.nodes[*index].group().is_leader())).await;
+    assert_ne!(new_leader, leader);
+    world.network.heal();
+    world.write("a", 2).await;
+    world.converge("a", &[1, 2]).await;
+}
