@@ -1,0 +1,40 @@
+//! Every bound of the client that is not a setting.
+
+use std::time::Duration;
+
+/// Most requests in one message of the pipeline.
+pub(crate) const PIPELINE_MESSAGE_REQUESTS_MAX: usize = 256;
+/// Gathering into one message of the pipeline stops at this size in bytes; one request alone may be larger.
+pub(crate) const PIPELINE_MESSAGE_BYTES_TARGET: usize = 1024 * 1024;
+/// What a request counts at least towards the bytes in flight: bounds their number too.
+pub(crate) const IN_FLIGHT_REQUEST_BYTES_MIN: usize = 1024;
+/// Requests without an answer on one pipeline before it is given up, as their callers gave up long ago.
+pub(crate) const PIPELINE_WAITING_MAX: usize = 256 * 1024;
+/// How often a pipeline looks for requests that wait too long for an answer.
+pub(crate) const PIPELINE_WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// A first retry waits about this long, each further one twice as long, up to [`RETRY_DELAY_MAX`].
+pub(crate) const RETRY_DELAY_MIN: Duration = Duration::from_millis(5);
+/// See [`RETRY_DELAY_MIN`]: short, as a new leader is there within half a second.
+pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_millis(250);
+/// How often a hint may be followed without waiting before retries slow down.
+pub(crate) const HINTS_FOLLOWED_MAX: u32 = 2;
+/// How long a node may take to answer a status request.
+pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long other nodes are waited for once one has answered a status request.
+pub(crate) const STATUS_GRACE: Duration = Duration::from_millis(50);
+/// How long making a connection may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// HTTP/2 keep-alive: how often an unanswering peer is asked, and how long it may take.
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// See [`KEEP_ALIVE_INTERVAL`].
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// HTTP/2 window of one stream, in bytes: what a slow reader of one replay buffers.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// HTTP/2 window of a connection, in bytes: readers that stand still must not stop the others.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
+/// Claims tried against other claimants before giving up.
+pub(crate) const CLAIM_TRIES_MAX: u32 = 16;
+/// Journals in one page of a listing.
+pub(crate) const LIST_PAGE_JOURNALS: u32 = 1_000;
+/// Times an upload of a snapshot is begun anew because the server lost it.
+pub(crate) const UPLOAD_TRIES_MAX: u32 = 8;

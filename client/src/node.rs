@@ -1,0 +1,90 @@
+//! One node as the client sees it: its address, its connections and its pipeline.
+//!
+//! Two connections, made when first needed: one for requests and answers, one for streams, so that a reader who stands still
+//! never holds up an acknowledgement.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_api::MESSAGE_BYTES_MAX;
+use cairn_api::v1::cluster_client::ClusterClient;
+use cairn_api::v1::journal_client::JournalClient;
+use cairn_api::v1::snapshots_client::SnapshotsClient;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::connector::{Connector, connect};
+use crate::error::Error;
+use crate::limits::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
+use crate::pipeline::Pipeline;
+
+/// A node's connections.
+pub(crate) struct Node {
+    address: String,
+    calls: Channel,
+    streams: Channel,
+    pipeline: Mutex<Option<Pipeline>>,
+    attempt_timeout: Duration,
+}
+
+impl Node {
+    pub(crate) fn new(address: &str, connector: &Arc<dyn Connector>, attempt_timeout: Duration) -> Result<Arc<Self>, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Error::Invalid { message: format!("address {address:?}: {error}") })?
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        let channel = || {
+            let (connector, address) = (connector.clone(), address.to_owned());
+            endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
+                connect(connector.clone(), address.clone(), CONNECT_TIMEOUT)
+            }))
+        };
+        Ok(Arc::new(Self {
+            address: address.to_owned(),
+            calls: channel(),
+            streams: channel(),
+            pipeline: Mutex::new(None),
+            attempt_timeout,
+        }))
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The pipeline of this node; a new one if there is none or it broke.
+    pub(crate) fn pipeline(&self) -> Pipeline {
+        let mut pipeline = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*pipeline {
+            Some(open) if !open.is_closed() => open.clone(),
+            _ => pipeline.insert(Pipeline::open(self.calls.clone(), self.attempt_timeout)).clone(),
+        }
+    }
+
+    pub(crate) fn journal(&self) -> JournalClient<Channel> {
+        JournalClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn journal_streams(&self) -> JournalClient<Channel> {
+        JournalClient::new(self.streams.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn snapshots(&self) -> SnapshotsClient<Channel> {
+        SnapshotsClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn snapshot_streams(&self) -> SnapshotsClient<Channel> {
+        SnapshotsClient::new(self.streams.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.address)
+    }
+}

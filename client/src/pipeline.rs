@@ -1,0 +1,295 @@
+//! One stream to one node that carries many requests in flight, for all journals of the process.
+//!
+//! What waits is gathered into one message without lingering; a request is encoded once, by its sender, and its bytes are laid
+//! into the message as they are, so that sending it again costs nothing.
+//!
+//! Invariants
+//! - Requests leave in the order in which they were submitted.
+//! - Every submitted request is answered exactly once: by the server, as not sent, or as lost.
+//! - A pipeline that broke stays closed; its successor is a new one.
+
+mod frame;
+mod waiting;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_api::MESSAGE_BYTES_MAX;
+use cairn_api::v1::pipeline_response::response;
+use futures::Stream;
+use http::uri::PathAndQuery;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::attempt::Failed;
+use crate::limits::{
+    PIPELINE_MESSAGE_BYTES_TARGET, PIPELINE_MESSAGE_REQUESTS_MAX, PIPELINE_WAITING_MAX, PIPELINE_WATCH_INTERVAL,
+};
+use frame::{Frame, PipelineCodec};
+use waiting::Waiting;
+
+/// What the server answered, or why there is no answer.
+pub(crate) type Answer = Result<response::Kind, Failed>;
+
+/// Which kind of request the bytes are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RequestKind {
+    Write,
+    Claim,
+    Highest,
+}
+
+/// Hears the answers to the requests that it numbered by itself.
+pub(crate) trait Hears: Send + Sync {
+    /// The answer to the request with this ticket. Must not block.
+    fn hear(self: Arc<Self>, ticket: u64, answer: Answer);
+}
+
+/// Who waits for an answer.
+pub(crate) enum Waiter {
+    Once(oneshot::Sender<Answer>),
+    Ticket(Arc<dyn Hears>, u64),
+}
+
+impl Waiter {
+    fn answer(self, answer: Answer) {
+        match self {
+            // A caller that went away does not want it.
+            Self::Once(sender) => drop(sender.send(answer)),
+            Self::Ticket(hears, ticket) => hears.hear(ticket, answer),
+        }
+    }
+}
+
+/// One request on its way.
+pub(crate) struct Submission {
+    pub(crate) kind: RequestKind,
+    /// The request as encoded.
+    pub(crate) body: Bytes,
+    pub(crate) waiter: Waiter,
+}
+
+/// A handle on the stream; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pipeline {
+    queue: mpsc::UnboundedSender<Submission>,
+}
+
+impl Pipeline {
+    /// Opens the stream in the background. A request that has no answer after `attempt_timeout` breaks it: a node that does not
+    /// answer is not waited for, its requests go elsewhere.
+    pub(crate) fn open(channel: Channel, attempt_timeout: Duration) -> Self {
+        // Bounded by the bytes in flight of the client, which every sender is admitted by.
+        let (queue, submissions) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let (ended, end) = oneshot::channel();
+        let outbound = Outbound { submissions, spilled: VecDeque::new(), waiting: waiting.clone(), end };
+        tokio::spawn(run(channel, outbound, waiting, ended, attempt_timeout));
+        Self { queue }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Submits a request; gives it back if the pipeline is closed.
+    pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
+        self.queue.send(submission).map_err(|refused| refused.0)
+    }
+
+    /// Submits a request and waits for its answer.
+    pub(crate) async fn call(&self, kind: RequestKind, body: Bytes) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        if self.submit(Submission { kind, body, waiter: Waiter::Once(sender) }).is_err() {
+            return Err(Failed::NotSent("the connection is closed".to_owned()));
+        }
+        answer.await.unwrap_or_else(|_| Err(Failed::Lost("the connection ended".to_owned())))
+    }
+}
+
+/// Carries the stream from its opening to its end.
+async fn run(
+    channel: Channel,
+    outbound: Outbound,
+    waiting: Arc<Mutex<Waiting>>,
+    ended: oneshot::Sender<()>,
+    attempt_timeout: Duration,
+) {
+    let failed = converse(channel, outbound, &waiting, attempt_timeout).await;
+    // From here on nothing is sent any more: the outbound half ends first, then those who wait hear of it.
+    drop(ended);
+    tracing::debug!(reason = failed.message(), "pipeline ended");
+    let left = lock(&waiting).close();
+    for waiter in left {
+        waiter.answer(Err(failed.clone()));
+    }
+}
+
+/// Opens the stream and hands out answers until it breaks; says why it did.
+async fn converse(channel: Channel, outbound: Outbound, waiting: &Mutex<Waiting>, attempt_timeout: Duration) -> Failed {
+    let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    if let Err(error) = client.ready().await {
+        return Failed::NotSent(error.to_string());
+    }
+    let path = PathAndQuery::from_static("/cairn.v1.Journal/Pipeline");
+    let opening = client.streaming(tonic::Request::new(outbound), path, PipelineCodec);
+    let mut watch = Watch::new(waiting, attempt_timeout);
+    let mut answers = match watch.over(opening).await {
+        Some(Ok(response)) => response.into_inner(),
+        // Requests may have left before the answer's head came.
+        Some(Err(status)) => return lost(&Failed::from_status(&status)),
+        None => return Failed::Lost("no answer in time".to_owned()),
+    };
+    loop {
+        match watch.over(answers.message()).await {
+            Some(Ok(Some(message))) => {
+                for response in message.responses {
+                    let Ok(waiter) = lock(waiting).take(response.request_id) else {
+                        return Failed::Lost(format!("an answer to request {} which is not there", response.request_id));
+                    };
+                    // Nobody: it was given up as late.
+                    let Some(waiter) = waiter else { continue };
+                    waiter.answer(match response.kind {
+                        Some(response::Kind::Failure(failure)) => Err(Failed::Answered(Box::new(failure))),
+                        Some(kind) => Ok(kind),
+                        None => Err(Failed::Lost("an answer of a kind that this version does not know".to_owned())),
+                    });
+                }
+            }
+            Some(Ok(None)) => return Failed::Lost("the node ended the stream".to_owned()),
+            Some(Err(status)) => return lost(&Failed::from_status(&status)),
+            None => return Failed::Lost("no answer in time".to_owned()),
+        }
+    }
+}
+
+/// A stream's end says nothing definite about each of its requests, unless there was no connection at all.
+fn lost(failed: &Failed) -> Failed {
+    match failed {
+        Failed::NotSent(message) => Failed::NotSent(message.clone()),
+        other => Failed::Lost(other.message().to_owned()),
+    }
+}
+
+/// Gives up requests that wait too long for an answer, and the stream if it is silent altogether.
+struct Watch<'a> {
+    waiting: &'a Mutex<Waiting>,
+    attempt_timeout: Duration,
+    look_at: Instant,
+    heard_at: Instant,
+}
+
+impl<'a> Watch<'a> {
+    fn new(waiting: &'a Mutex<Waiting>, attempt_timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self { waiting, attempt_timeout, look_at: now + PIPELINE_WATCH_INTERVAL, heard_at: now }
+    }
+
+    /// Waits for the next step of the stream; none if the stream is given up.
+    async fn over<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+        let mut step = std::pin::pin!(step);
+        loop {
+            let done = tokio::time::timeout_at(self.look_at, &mut step).await;
+            let now = Instant::now();
+            if done.is_ok() {
+                self.heard_at = now;
+            }
+            if now >= self.look_at {
+                self.look_at = now + PIPELINE_WATCH_INTERVAL;
+                if !self.look(now) {
+                    return None;
+                }
+            }
+            if let Ok(done) = done {
+                return Some(done);
+            }
+        }
+    }
+
+    /// Whether the stream is good for more.
+    fn look(&self, now: Instant) -> bool {
+        let (late, count) = {
+            let mut waiting = lock(self.waiting);
+            (waiting.give_up_before(now - self.attempt_timeout), waiting.count())
+        };
+        // A node whose other shards answer is not silent: only what is late goes elsewhere.
+        let is_silent = !late.is_empty() && now.duration_since(self.heard_at) >= self.attempt_timeout;
+        for waiter in late {
+            waiter.answer(Err(Failed::Lost("no answer in time".to_owned())));
+        }
+        !is_silent && count <= PIPELINE_WAITING_MAX
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The requests as a stream of messages: each takes what waits at the moment when the connection can send.
+struct Outbound {
+    submissions: mpsc::UnboundedReceiver<Submission>,
+    /// Taken from the queue, but too much for the message before.
+    spilled: VecDeque<Submission>,
+    waiting: Arc<Mutex<Waiting>>,
+    /// Ends the stream when its other half has ended.
+    end: oneshot::Receiver<()>,
+}
+
+impl Stream for Outbound {
+    type Item = Frame;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let outbound = self.get_mut();
+        if Pin::new(&mut outbound.end).poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if outbound.spilled.is_empty() {
+            let mut gathered = Vec::new();
+            match outbound.submissions.poll_recv_many(context, &mut gathered, PIPELINE_MESSAGE_REQUESTS_MAX) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(0) => return Poll::Ready(None),
+                Poll::Ready(_) => outbound.spilled.extend(gathered),
+            }
+        }
+        Poll::Ready(outbound.gather())
+    }
+}
+
+impl Outbound {
+    /// The next message; none if the other half has ended, as nobody would hear the answers.
+    fn gather(&mut self) -> Option<Frame> {
+        let mut frame = Frame::default();
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_closed() {
+            return None;
+        }
+        let now = Instant::now();
+        while let Some(submission) = self.spilled.pop_front() {
+            if !frame.is_empty() && frame.encoded_len() + submission.body.len() > PIPELINE_MESSAGE_BYTES_TARGET {
+                self.spilled.push_front(submission);
+                break;
+            }
+            let request_id = waiting.put(submission.waiter, now);
+            frame.push(request_id, submission.kind, submission.body);
+        }
+        Some(frame)
+    }
+}
+
+impl Drop for Outbound {
+    /// What was not taken into a message never left.
+    fn drop(&mut self) {
+        self.submissions.close();
+        while let Ok(submission) = self.submissions.try_recv() {
+            self.spilled.push_back(submission);
+        }
+        for submission in self.spilled.drain(..) {
+            submission.waiter.answer(Err(Failed::NotSent("the connection ended before the request left".to_owned())));
+        }
+    }
+}

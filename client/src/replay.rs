@@ -1,0 +1,184 @@
+//! Replay: the events of a journal in order.
+
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use cairn_api::v1;
+use cairn_machine::{SequenceNumber, StoredEvent};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+
+use crate::attempt::Failed;
+use crate::cairn::Cairn;
+use crate::error::Error;
+use crate::flow::{Cursor, Flow, Messages, stream_of};
+use crate::journal::Journal;
+use crate::node::Node;
+use crate::router::Target;
+
+/// The events of a journal in order: a stream that goes on by itself after a broken connection.
+///
+/// A gap between numbers is one that the writer left. Events that are deleted are left out, unless asked for.
+pub struct Replay {
+    pub(crate) flow: Flow<ReplayCursor>,
+}
+
+stream_of!(Replay, StoredEvent);
+
+/// How a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayEnd {
+    /// The journal's true highest number, whatever was asked for.
+    pub highest: SequenceNumber,
+    /// Events up to this are deleted.
+    pub deleted_to: SequenceNumber,
+}
+
+impl Replay {
+    /// The journal's true highest number and its delete watermark: once the stream has ended without an error.
+    #[must_use]
+    pub fn end(&self) -> Option<ReplayEnd> {
+        *self.flow.mark()
+    }
+
+    /// All events that are left, in memory.
+    ///
+    /// # Errors
+    /// The first that the stream meets.
+    pub async fn collect_all(mut self) -> Result<Vec<StoredEvent>, Error> {
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
+/// Which events of a journal to replay.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is read before it is started"]
+pub struct ReplayRequest {
+    journal: Journal,
+    from: SequenceNumber,
+    to: SequenceNumber,
+    max: u64,
+    include_deleted: bool,
+}
+
+impl ReplayRequest {
+    pub(crate) fn new(journal: Journal, numbers: impl RangeBounds<u64>) -> Self {
+        let (from, to) = bounds(&numbers);
+        Self { journal, from, to, max: SequenceNumber::MAX.0, include_deleted: false }
+    }
+
+    /// How many stored events at most.
+    pub fn max(mut self, events: u64) -> Self {
+        self.max = events.min(SequenceNumber::MAX.0);
+        self
+    }
+
+    /// Logically deleted events too, marked as such.
+    pub fn include_deleted(mut self) -> Self {
+        self.include_deleted = true;
+        self
+    }
+
+    /// Starts the replay.
+    #[must_use]
+    pub fn start(self) -> Replay {
+        Replay { flow: Flow::new(ReplayCursor::new(self)) }
+    }
+}
+
+/// Both bounds, inclusive, within what a sequence number can be.
+fn bounds(numbers: &impl RangeBounds<u64>) -> (SequenceNumber, SequenceNumber) {
+    let from = match numbers.start_bound() {
+        Bound::Included(from) => *from,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 1,
+    };
+    let to = match numbers.end_bound() {
+        Bound::Included(to) => *to,
+        Bound::Excluded(end) => end.saturating_sub(1),
+        Bound::Unbounded => SequenceNumber::MAX.0,
+    };
+    (SequenceNumber(from.clamp(1, SequenceNumber::MAX.0)), SequenceNumber(to.min(SequenceNumber::MAX.0)))
+}
+
+/// Where a replay stands.
+pub(crate) struct ReplayCursor {
+    request: ReplayRequest,
+    target: Target,
+    end: Option<ReplayEnd>,
+}
+
+impl ReplayCursor {
+    pub(crate) fn new(request: ReplayRequest) -> Self {
+        let target = request.journal.read_target();
+        Self { request, target, end: None }
+    }
+}
+
+impl Cursor for ReplayCursor {
+    type Message = v1::ReplayResponse;
+    type Item = StoredEvent;
+    type Mark = Option<ReplayEnd>;
+
+    fn client(&self) -> &Cairn {
+        self.request.journal.client()
+    }
+
+    fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    fn open(&self, node: Arc<Node>) -> BoxFuture<'static, Result<Messages<v1::ReplayResponse>, Failed>> {
+        let request = cairn_api::Replay {
+            persistence_id: self.request.journal.persistence_id().clone(),
+            from: self.request.from,
+            to: self.request.to,
+            max: self.request.max,
+            include_deleted: self.request.include_deleted,
+            freshness: self.request.journal.freshness(),
+        };
+        Box::pin(async move {
+            let replayed = node.journal_streams().replay(v1::ReplayRequest::from(request)).await;
+            Ok(replayed.map_err(|status| Failed::from_status(&status))?.into_inner().boxed())
+        })
+    }
+
+    fn take(&mut self, message: v1::ReplayResponse) -> Result<Vec<StoredEvent>, Error> {
+        let mut events = Vec::with_capacity(message.events.len());
+        for event in message.events {
+            events.push(stored_event(event)?);
+        }
+        if let Some(last) = events.last() {
+            if events[0].event.sequence_number < self.request.from || events.len() as u64 > self.request.max {
+                return Err(Error::protocol("events that were not asked for"));
+            }
+            // A stream that breaks goes on behind the last event; behind the last number there is nothing.
+            self.request.from = SequenceNumber(last.event.sequence_number.0 + 1);
+            self.request.max -= events.len() as u64;
+        }
+        if let Some(end) = message.end {
+            self.end = Some(ReplayEnd { highest: number(end.highest)?, deleted_to: number(end.deleted_to)? });
+        }
+        Ok(events)
+    }
+
+    fn is_done(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn mark(&self) -> Option<ReplayEnd> {
+        self.end
+    }
+}
+
+pub(crate) fn stored_event(event: v1::StoredEvent) -> Result<StoredEvent, Error> {
+    StoredEvent::try_from(event).map_err(|invalid| Error::protocol(invalid.to_string()))
+}
+
+pub(crate) fn number(number: i64) -> Result<SequenceNumber, Error> {
+    SequenceNumber::from_wire(number).map_err(|invalid| Error::protocol(invalid.to_string()))
+}

@@ -1,0 +1,251 @@
+//! Brings each call to the node that can serve it, and again, until it is answered or its deadline ends.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cairn_api::v1::{Reason, StatusRequest, StatusResponse};
+use cairn_machine::{ShardId, Slice};
+use futures::FutureExt;
+use futures::StreamExt;
+use futures::future::{BoxFuture, Shared};
+use futures::stream::FuturesUnordered;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::attempt::Failed;
+use crate::connector::Connector;
+use crate::error::Error;
+use crate::limits::{STATUS_GRACE, STATUS_TIMEOUT};
+use crate::node::Node;
+use crate::retry::Retry;
+use crate::shard_map::ShardMap;
+
+/// Who can serve a call.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// The leader of the shard that owns a slice.
+    Slice(Slice),
+    /// The leader of a shard.
+    Shard(ShardId),
+    /// Any node.
+    Any,
+    /// This node alone.
+    Address(String),
+}
+
+/// Whether a try without an answer may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Read,
+    Command,
+}
+
+type Refreshing = Shared<BoxFuture<'static, ()>>;
+
+/// Knows the nodes and who leads.
+pub(crate) struct Router {
+    connector: Arc<dyn Connector>,
+    attempt_timeout: Duration,
+    random: Mutex<StdRng>,
+    map: Mutex<ShardMap>,
+    nodes: Mutex<BTreeMap<String, Arc<Node>>>,
+    refreshing: Mutex<Option<Refreshing>>,
+    /// Why the last refresh brought nothing, for messages.
+    obstacle: Mutex<String>,
+}
+
+impl Router {
+    pub(crate) fn new(endpoints: Vec<String>, connector: Arc<dyn Connector>, attempt_timeout: Duration, seed: u64) -> Self {
+        Self {
+            connector,
+            attempt_timeout,
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            map: Mutex::new(ShardMap::new(endpoints)),
+            nodes: Mutex::default(),
+            refreshing: Mutex::default(),
+            obstacle: Mutex::default(),
+        }
+    }
+
+    /// Calls until there is an answer or the deadline ends.
+    pub(crate) async fn call<T, Attempted>(
+        self: &Arc<Self>,
+        target: &Target,
+        effect: Effect,
+        deadline: Instant,
+        mut attempt: impl FnMut(Arc<Node>) -> Attempted,
+    ) -> Result<T, Error>
+    where
+        Attempted: Future<Output = Result<T, Failed>>,
+    {
+        let mut retry = Retry::new(self.random_u64());
+        let mut may_be_applied = false;
+        loop {
+            let failed = match self.locate(target, deadline).await {
+                Err(failed) => failed,
+                Ok(node) => {
+                    let attempt_deadline = deadline.min(Instant::now() + self.attempt_timeout);
+                    let failed = match tokio::time::timeout_at(attempt_deadline, attempt(node.clone())).await {
+                        Ok(Ok(result)) => return Ok(result),
+                        Ok(Err(failed)) => failed,
+                        Err(_) => Failed::Lost(format!("no answer from {} in time", node.address())),
+                    };
+                    self.note(target, node.address(), &failed);
+                    failed
+                }
+            };
+            may_be_applied |= effect == Effect::Command && !failed.is_not_applied();
+            if let Some(failure) = failed.final_answer() {
+                // This try was refused for a reason that says nothing about the ones before.
+                let is_of_this_try = matches!(failure.reason(), Reason::ReadOnly | Reason::Unsafe);
+                return Err(match Error::from_failure(failure.clone()) {
+                    error if may_be_applied && is_of_this_try => Error::Unknown { message: error.to_string() },
+                    error => error,
+                });
+            }
+            if !retry.wait(&failed, deadline).await {
+                let message = failed.message().to_owned();
+                return Err(if may_be_applied { Error::Unknown { message } } else { Error::Unavailable { message } });
+            }
+        }
+    }
+
+    /// The node that can serve a call, as far as is known; asks around if it is not known.
+    pub(crate) async fn locate(self: &Arc<Self>, target: &Target, deadline: Instant) -> Result<Arc<Node>, Failed> {
+        if let Some(address) = self.address_of(target) {
+            return self.node(&address);
+        }
+        if tokio::time::timeout_at(deadline, self.refresh()).await.is_err() {
+            return Err(Failed::NotSent(self.obstacle("the cluster does not answer")));
+        }
+        match self.address_of(target) {
+            Some(address) => self.node(&address),
+            None => Err(Failed::NotSent(self.obstacle("the shard has no leader that can be reached"))),
+        }
+    }
+
+    fn address_of(&self, target: &Target) -> Option<String> {
+        let map = self.map();
+        let now = Instant::now();
+        match target {
+            Target::Slice(slice) => map.leader(map.shard_of(*slice)?, now).map(str::to_owned),
+            Target::Shard(shard) => map.leader(*shard, now).map(str::to_owned),
+            Target::Any => map.any(),
+            Target::Address(address) => Some(address.clone()),
+        }
+    }
+
+    /// Learns from a failure who leads, or who does not.
+    pub(crate) fn note(&self, target: &Target, address: &str, failed: &Failed) {
+        let mut map = self.map();
+        let shard = match target {
+            Target::Slice(slice) => map.shard_of(*slice),
+            Target::Shard(shard) => Some(*shard),
+            Target::Any => {
+                map.pass_over(address);
+                None
+            }
+            Target::Address(_) => None,
+        };
+        let Some(shard) = shard else { return };
+        match failed {
+            Failed::Answered(failure) => match (&failure.leader, failure.reason()) {
+                (Some(leader), _) if !leader.client_address.is_empty() && leader.client_address != address => {
+                    map.hint(shard, &leader.client_address);
+                }
+                (_, Reason::NotLeader | Reason::NoLeader | Reason::Unavailable) => map.suspect(shard, address, Instant::now()),
+                _ => {}
+            },
+            Failed::NotSent(_) | Failed::Lost(_) => map.suspect(shard, address, Instant::now()),
+        }
+    }
+
+    /// Asks every known address who leads; joins the round that is under way, if there is one.
+    pub(crate) fn refresh(self: &Arc<Self>) -> Refreshing {
+        let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = refreshing.as_ref().filter(|round| round.peek().is_none()) {
+            return under_way.clone();
+        }
+        let router = self.clone();
+        let round = async move { router.ask_around().await }.boxed().shared();
+        *refreshing = Some(round.clone());
+        round
+    }
+
+    async fn ask_around(self: Arc<Self>) {
+        let addresses = self.map().addresses();
+        let mut asked: FuturesUnordered<_> =
+            addresses.into_iter().map(|address| async { (self.status_of(&address).await, address) }).collect();
+        let mut enough_at = Instant::now() + STATUS_TIMEOUT;
+        while let Ok(Some((status, address))) = tokio::time::timeout_at(enough_at, asked.next()).await {
+            let learnt = match status {
+                Ok(status) => {
+                    // One that does not answer must not hold up what another one knows.
+                    enough_at = enough_at.min(Instant::now() + STATUS_GRACE);
+                    self.map().learn(&status)
+                }
+                Err(failed) => Err(failed.message().to_owned()),
+            };
+            if let Err(obstacle) = learnt {
+                tracing::debug!(address, obstacle, "status is of no use");
+                *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = format!("{address}: {obstacle}");
+            }
+            if self.map().is_complete(Instant::now()) {
+                return;
+            }
+        }
+    }
+
+    /// What one node knows of the cluster.
+    pub(crate) async fn status_of(&self, address: &str) -> Result<StatusResponse, Failed> {
+        let mut cluster = self.node(address)?.cluster();
+        match tokio::time::timeout(STATUS_TIMEOUT, cluster.status(StatusRequest {})).await {
+            Ok(Ok(status)) => Ok(status.into_inner()),
+            Ok(Err(status)) => Err(Failed::from_status(&status)),
+            Err(_) => Err(Failed::Lost("no answer to a status request in time".to_owned())),
+        }
+    }
+
+    /// The shards that the cluster has, once known.
+    pub(crate) fn shards(&self) -> Option<u16> {
+        self.map().shards()
+    }
+
+    /// The connections to an address.
+    pub(crate) fn node(&self, address: &str) -> Result<Arc<Node>, Failed> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = nodes.get(address) {
+            return Ok(node.clone());
+        }
+        let node =
+            Node::new(address, &self.connector, self.attempt_timeout).map_err(|error| Failed::NotSent(error.to_string()))?;
+        // Connections to nodes that left the cluster go.
+        let known = self.map().addresses();
+        nodes.retain(|address, _| known.contains(address));
+        nodes.insert(address.to_owned(), node.clone());
+        Ok(node)
+    }
+
+    pub(crate) fn random_u64(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    pub(crate) fn random_uuid(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    fn map(&self) -> MutexGuard<'_, ShardMap> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What stands in the way, with what the last round of questions met.
+    pub(crate) fn obstacle(&self, what: &str) -> String {
+        let obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
+        if obstacle.is_empty() { what.to_owned() } else { format!("{what} ({obstacle})") }
+    }
+}

@@ -1,0 +1,139 @@
+//! Who leads which shard, as far as the client knows.
+//!
+//! Learnt from `Cluster.Status` of any node and from the hints of those who do not lead. What is known may be old: a wrong guess
+//! costs one more try and never a wrong answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cairn_api::v1::StatusResponse;
+use cairn_machine::{ShardId, Slice};
+use tokio::time::Instant;
+
+/// How long a leader that could not be reached is not tried again at the same term: the others need about that long to elect one.
+const SUSPICION: Duration = Duration::from_millis(300);
+/// Most addresses that are asked in one refresh.
+const ADDRESSES_MAX: usize = 32;
+
+/// The map.
+#[derive(Debug)]
+pub(crate) struct ShardMap {
+    /// Where the user said that the cluster is.
+    endpoints: Vec<String>,
+    /// Client addresses, by node id.
+    members: BTreeMap<u64, String>,
+    cluster_id: String,
+    /// One place for each shard; none before the first status came.
+    shards: Vec<Option<Leader>>,
+    /// Which address is asked for what any node can answer.
+    any: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Leader {
+    address: String,
+    term: u64,
+    suspected_until: Option<Instant>,
+}
+
+impl ShardMap {
+    pub(crate) fn new(endpoints: Vec<String>) -> Self {
+        Self { endpoints, members: BTreeMap::new(), cluster_id: String::new(), shards: Vec::new(), any: 0 }
+    }
+
+    /// How many shards the cluster has; none before the first status came.
+    pub(crate) fn shards(&self) -> Option<u16> {
+        u16::try_from(self.shards.len()).ok().filter(|shards| *shards > 0)
+    }
+
+    /// The shard of a slice; none before the first status came.
+    pub(crate) fn shard_of(&self, slice: Slice) -> Option<ShardId> {
+        self.shards().map(|shards| slice.shard(shards))
+    }
+
+    /// The address of a shard's leader, unless it is unknown or under suspicion.
+    pub(crate) fn leader(&self, shard: ShardId, now: Instant) -> Option<&str> {
+        let leader = self.shards.get(usize::from(shard.0))?.as_ref()?;
+        let is_suspected = leader.suspected_until.is_some_and(|until| now < until);
+        (!is_suspected).then_some(leader.address.as_str())
+    }
+
+    /// Some address for what any node can answer.
+    pub(crate) fn any(&self) -> Option<String> {
+        let addresses = self.addresses();
+        (!addresses.is_empty()).then(|| addresses[self.any % addresses.len()].clone())
+    }
+
+    /// Every address at which the cluster may be reached.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<String> = self.endpoints.clone();
+        for address in self.members.values() {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        addresses
+    }
+
+    /// Takes over what a node knows. A node of another cluster is not believed.
+    pub(crate) fn learn(&mut self, status: &StatusResponse) -> Result<(), String> {
+        if self.cluster_id.is_empty() {
+            self.cluster_id.clone_from(&status.cluster_id);
+        } else if self.cluster_id != status.cluster_id {
+            return Err(format!("a node of another cluster answered: {} instead of {}", status.cluster_id, self.cluster_id));
+        }
+        let is_possible = u16::try_from(status.shards).is_ok_and(|shards| shards.is_power_of_two() && shards <= 1024);
+        if !is_possible {
+            return Err(format!(
+                "the node is not part of a cluster yet, or has an impossible number of shards: {}",
+                status.shards
+            ));
+        }
+        self.shards.resize(status.shards as usize, None);
+        let members = status.nodes.iter().filter(|node| !node.client_address.is_empty());
+        let members: BTreeMap<u64, String> = members.map(|node| (node.node_id, node.client_address.clone())).collect();
+        if !members.is_empty() {
+            self.members = members;
+        }
+        for shard in &status.shard_states {
+            let address = self.members.get(&shard.leader).cloned();
+            let (Some(place), Some(address)) = (self.shards.get_mut(shard.shard as usize), address) else { continue };
+            match place {
+                // An older leader, or the one that is known: suspicion stays.
+                Some(known) if known.term > shard.term || (known.term == shard.term && known.address == address) => {}
+                _ => *place = Some(Leader { address, term: shard.term, suspected_until: None }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a hint.
+    pub(crate) fn hint(&mut self, shard: ShardId, address: &str) {
+        let Some(place) = self.shards.get_mut(usize::from(shard.0)) else { return };
+        // A hint has no term; a status of the same term must not overrule it, a later one must.
+        let term = place.as_ref().map_or(0, |known| known.term);
+        *place = Some(Leader { address: address.to_owned(), term, suspected_until: None });
+    }
+
+    /// A node could not serve a shard as its leader: others are asked first for a while.
+    pub(crate) fn suspect(&mut self, shard: ShardId, address: &str, now: Instant) {
+        match self.shards.get_mut(usize::from(shard.0)) {
+            Some(Some(leader)) if leader.address == address => leader.suspected_until = Some(now + SUSPICION),
+            _ => {}
+        }
+    }
+
+    /// An address could not answer what any node can: the next one is asked.
+    pub(crate) fn pass_over(&mut self, address: &str) {
+        if self.any().as_deref() == Some(address) {
+            self.any = self.any.wrapping_add(1);
+        }
+    }
+
+    /// Whether every shard's leader is known and trusted.
+    pub(crate) fn is_complete(&self, now: Instant) -> bool {
+        let shards = self.shards.len();
+        shards > 0 && (0..shards).all(|shard| self.leader(ShardId(u16::try_from(shard).unwrap_or(u16::MAX)), now).is_some())
+    }
+}
