@@ -5,8 +5,11 @@
 
 pub mod blocking;
 pub mod checkpoint;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod engine;
 mod entry;
+pub mod fjall_engine;
 pub mod fs;
 pub mod keys;
 pub mod log;
@@ -17,5 +20,6 @@ pub mod tables;
 pub use checkpoint::{Checkpoint, CheckpointCursor, CheckpointError, CheckpointInstall, CompleteCheckpoint};
 pub use engine::{Engine, EngineError, Table};
 pub use entry::EntryId;
+pub use fjall_engine::{FjallEngine, FjallSettings};
 pub use memory_engine::{MemoryDisk, MemoryEngine};
 pub use tables::{Tables, TablesError, TablesSettings};

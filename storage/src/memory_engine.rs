@@ -216,3 +216,35 @@ fn scan_row_keys(rows: &Rows, scan: Scan<'_>) -> Vec<Bytes> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nobody panics while holding it")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{self, Reopen};
+
+    impl Reopen for MemoryDisk {
+        fn open(&self) -> Arc<dyn Engine> {
+            Arc::new(MemoryEngine::open(self.clone()))
+        }
+    }
+
+    #[test]
+    fn memory_is_an_engine() {
+        conformance::run(&MemoryDisk::new);
+    }
+
+    #[test]
+    fn a_crash_keeps_whole_ingestions_only() {
+        let disk = MemoryDisk::new();
+        let row = |key: &'static str| (Bytes::from_static(key.as_bytes()), Some(Bytes::new()));
+        disk.crash_after(1);
+        {
+            let table = disk.open().open("t").expect("opens");
+            table.ingest(&mut [row("a"), row("b")].into_iter()).expect("the power is on");
+            table.ingest(&mut [row("c")].into_iter()).expect_err("the power went off");
+        }
+        disk.restart();
+        let table = disk.open().open("t").expect("opens");
+        assert_eq!(table.scan_keys(Scan::ascending(b"a", b"z", 9, usize::MAX)).expect("scans"), ["a", "b"]);
+    }
+}

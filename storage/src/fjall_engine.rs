@@ -1,0 +1,358 @@
+//! The engine in production: fjall, one database for each node, one keyspace for each table.
+//!
+//! Only ingestions are ever used: fjall's own journal and memtables stay empty, as the Raft log is the write-ahead log. Ordinary
+//! writes together with a single worker thread would also stop it for ever.
+//!
+//! Values of some size are separated from keys: merging then moves keys and leaves the values where they are, which is what
+//! makes the tables cheap to write.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fjall::config::FilterPolicy;
+use fjall::{
+    CompressionType, Database, Iter, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
+};
+
+use crate::engine::{Ascending, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
+
+/// A key that no family has and that no scan sees: its removal moves the table on by one version.
+const NO_KEY: [u8; 1] = [0];
+/// How often a compaction goes over the values that merging has left without a key.
+const COMPACTIONS_MAX: usize = 3;
+/// While an ingestion runs, what it has written is started on its way to the disk each time it has grown by this much, so that
+/// the sync at its end is short and the log beside it is not held up.
+#[cfg(target_os = "linux")]
+const WRITE_BACK_BYTES: usize = 1024 * 1024;
+
+/// How fjall behaves.
+#[derive(Clone, Debug)]
+pub struct FjallSettings {
+    /// Blocks kept in memory, in bytes.
+    pub cache_bytes: u64,
+    /// Values of at least this many bytes are kept apart from their keys.
+    pub separation_bytes: u32,
+    /// Files of values are rewritten when this part of them is removed.
+    pub staleness: f32,
+    /// Target size of files of values, in bytes.
+    pub value_file_bytes: u64,
+    /// Compress values: less space, more time.
+    pub is_compressed: bool,
+    /// Files kept open.
+    pub open_files_max: usize,
+}
+
+impl Default for FjallSettings {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 32 * 1024 * 1024,
+            separation_bytes: 512,
+            staleness: 0.25,
+            value_file_bytes: 64 * 1024 * 1024,
+            is_compressed: false,
+            open_files_max: 512,
+        }
+    }
+}
+
+/// See the module.
+pub struct FjallEngine {
+    database: Database,
+    settings: FjallSettings,
+}
+
+impl FjallEngine {
+    /// Opens the database in a directory, creating it if it is not there. Blocks.
+    ///
+    /// # Errors
+    /// [`EngineError::Unopenable`]: another process has it, or its files are damaged or of another version.
+    pub fn open(dir: &Path, settings: FjallSettings) -> Result<Self, EngineError> {
+        let opened = Database::builder(dir)
+            .cache_size(settings.cache_bytes)
+            .max_cached_files(Some(settings.open_files_max))
+            .worker_threads(1)
+            .manual_journal_persist(true)
+            .open();
+        match opened {
+            Ok(database) => Ok(Self { database, settings }),
+            Err(error) => Err(EngineError::Unopenable { place: dir.display().to_string(), reason: error.to_string() }),
+        }
+    }
+
+    fn options(&self) -> KeyspaceCreateOptions {
+        let compression = if self.settings.is_compressed { CompressionType::Lz4 } else { CompressionType::None };
+        let separation = KvSeparationOptions::default()
+            .compression(compression)
+            .file_target_size(self.settings.value_file_bytes)
+            .separation_threshold(self.settings.separation_bytes)
+            .staleness_threshold(self.settings.staleness)
+            // Every file that is stale enough, not only the oldest.
+            .age_cutoff(1.0);
+        KeyspaceCreateOptions::default()
+            .manual_journal_persist(true)
+            .filter_policy(FilterPolicy::disabled())
+            .with_kv_separation(Some(separation))
+    }
+}
+
+fn failed(operation: &'static str) -> impl Fn(fjall::Error) -> EngineError {
+    move |error| EngineError::Failed { operation, reason: error.to_string() }
+}
+
+impl Engine for FjallEngine {
+    fn tables(&self) -> Result<Vec<String>, EngineError> {
+        let mut names: Vec<String> = self.database.list_keyspace_names().iter().map(|name| (**name).to_owned()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn Table>, EngineError> {
+        let keyspace = self.database.keyspace(name, || self.options()).map_err(failed("open a table"))?;
+        Ok(Arc::new(FjallTable { database: self.database.clone(), keyspace }))
+    }
+
+    fn drop_table(&self, name: &str) -> Result<(), EngineError> {
+        if !self.database.keyspace_exists(name) {
+            return Ok(());
+        }
+        let keyspace = self.database.keyspace(name, || self.options()).map_err(failed("open a table"))?;
+        self.database.delete_keyspace(keyspace).map_err(failed("drop a table"))
+    }
+
+    fn disk_bytes(&self) -> Result<u64, EngineError> {
+        self.database.disk_space().map_err(failed("measure the tables"))
+    }
+}
+
+struct FjallTable {
+    database: Database,
+    keyspace: Keyspace,
+}
+
+impl FjallTable {
+    /// Fails if a background merge has failed before: fjall stops merging then, and says so only to its own writes.
+    fn check(&self) -> Result<(), EngineError> {
+        self.database.persist(PersistMode::Buffer).map_err(failed("merge in the background"))
+    }
+
+    fn values_dir(&self) -> PathBuf {
+        self.keyspace.path().join("blobs")
+    }
+
+    /// Moves the table on by one version. What the last ingestion removed is given back only when a later one was made.
+    fn step(&self) -> Result<(), EngineError> {
+        self.ingest(&mut std::iter::once((Bytes::from_static(&NO_KEY), None)))
+    }
+}
+
+impl TableView for FjallTable {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.keyspace.get(key).map_err(failed("get"))?.map(Bytes::from))
+    }
+
+    fn scan(&self, scan: Scan<'_>) -> Result<Vec<Row>, EngineError> {
+        collect_rows(range(scan, |from, to| self.keyspace.range(from..to)), scan)
+    }
+
+    fn scan_keys(&self, scan: Scan<'_>) -> Result<Vec<Bytes>, EngineError> {
+        collect_keys(range(scan, |from, to| self.keyspace.range(from..to)), scan)
+    }
+}
+
+impl Table for FjallTable {
+    fn ingest(&self, run: &mut dyn Iterator<Item = RunRow>) -> Result<(), EngineError> {
+        self.check()?;
+        let mut run = run.peekable();
+        if run.peek().is_none() {
+            return Ok(());
+        }
+        let mut ingestion = self.keyspace.start_ingestion().map_err(failed("begin an ingestion"))?;
+        let mut ascending = Ascending::default();
+        let mut write_back = WriteBack::new(self.values_dir());
+        for (key, value) in run {
+            ascending.check(&key)?;
+            match value {
+                Some(value) => {
+                    write_back.wrote(value.len());
+                    ingestion.write(key, value)
+                }
+                None => ingestion.write_tombstone(key),
+            }
+            .map_err(failed("ingest"))?;
+        }
+        // fjall syncs the files of values, but not the names of them.
+        sync_dir(&self.values_dir())?;
+        ingestion.finish().map_err(failed("finish an ingestion"))
+    }
+
+    fn view(&self) -> Box<dyn TableView> {
+        Box::new(FjallView { keyspace: self.keyspace.clone(), snapshot: self.database.snapshot() })
+    }
+
+    fn compact(&self) -> Result<(), EngineError> {
+        for _ in 0..COMPACTIONS_MAX {
+            self.step()?;
+            self.keyspace.major_compact().map_err(failed("compact"))?;
+            if self.keyspace.fragmented_blob_bytes() * 4 <= self.keyspace.disk_space() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.keyspace.disk_space()
+    }
+
+    fn runs(&self) -> usize {
+        self.keyspace.l0_table_count()
+    }
+}
+
+struct FjallView {
+    keyspace: Keyspace,
+    snapshot: Snapshot,
+}
+
+impl TableView for FjallView {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        Ok(self.snapshot.get(&self.keyspace, key).map_err(failed("get"))?.map(Bytes::from))
+    }
+
+    fn scan(&self, scan: Scan<'_>) -> Result<Vec<Row>, EngineError> {
+        collect_rows(range(scan, |from, to| self.snapshot.range(&self.keyspace, from..to)), scan)
+    }
+
+    fn scan_keys(&self, scan: Scan<'_>) -> Result<Vec<Bytes>, EngineError> {
+        collect_keys(range(scan, |from, to| self.snapshot.range(&self.keyspace, from..to)), scan)
+    }
+}
+
+/// Opens an iterator; none for an empty range, which fjall does not accept.
+fn range<'a>(scan: Scan<'a>, open: impl FnOnce(&'a [u8], &'a [u8]) -> Iter) -> Option<Iter> {
+    (scan.from < scan.to && scan.rows_max > 0).then(|| open(scan.from, scan.to))
+}
+
+fn next(iter: &mut Iter, order: Order) -> Option<fjall::Guard> {
+    match order {
+        Order::Ascending => iter.next(),
+        Order::Descending => iter.next_back(),
+    }
+}
+
+fn collect_rows(iter: Option<Iter>, scan: Scan<'_>) -> Result<Vec<Row>, EngineError> {
+    let mut rows = Vec::new();
+    let Some(mut iter) = iter else { return Ok(rows) };
+    let mut bytes = 0;
+    while let Some(guard) = next(&mut iter, scan.order) {
+        let (key, value) = guard.into_inner().map_err(failed("scan"))?;
+        bytes += key.len() + value.len();
+        rows.push((Bytes::from(key), Bytes::from(value)));
+        if rows.len() >= scan.rows_max || bytes >= scan.bytes_max {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+fn collect_keys(iter: Option<Iter>, scan: Scan<'_>) -> Result<Vec<Bytes>, EngineError> {
+    let mut keys = Vec::new();
+    let Some(mut iter) = iter else { return Ok(keys) };
+    let mut bytes = 0;
+    while let Some(guard) = next(&mut iter, scan.order) {
+        let key = guard.key().map_err(failed("scan keys"))?;
+        bytes += key.len();
+        keys.push(Bytes::from(key));
+        if keys.len() >= scan.rows_max || bytes >= scan.bytes_max {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), EngineError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|error| EngineError::Failed { operation: "sync the folder of values", reason: error.to_string() })
+}
+
+/// Starts what an ingestion has written on its way to the disk. Best effort: the sync at the end is what counts.
+struct WriteBack {
+    #[cfg(target_os = "linux")]
+    linux: write_back::Starter,
+}
+
+#[cfg(target_os = "linux")]
+mod write_back;
+
+impl WriteBack {
+    #[cfg(target_os = "linux")]
+    fn new(dir: PathBuf) -> Self {
+        Self { linux: write_back::Starter::new(dir, WRITE_BACK_BYTES) }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn wrote(&mut self, bytes: usize) {
+        self.linux.wrote(bytes);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn new(_dir: PathBuf) -> Self {
+        Self {}
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn wrote(&mut self, _bytes: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{self, Reopen};
+
+    struct OnDisk {
+        dir: tempfile::TempDir,
+    }
+
+    impl Reopen for OnDisk {
+        fn open(&self) -> Arc<dyn Engine> {
+            Arc::new(FjallEngine::open(self.dir.path(), FjallSettings::default()).expect("opens"))
+        }
+    }
+
+    #[test]
+    fn fjall_is_an_engine() {
+        conformance::run(&|| OnDisk { dir: tempfile::tempdir().expect("a directory") });
+    }
+
+    #[test]
+    fn a_directory_is_opened_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let _first = FjallEngine::open(dir.path(), FjallSettings::default()).expect("opens");
+        let second = FjallEngine::open(dir.path(), FjallSettings::default());
+        assert!(matches!(second, Err(EngineError::Unopenable { .. })));
+    }
+
+    #[test]
+    fn removed_values_give_their_space_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = FjallEngine::open(dir.path(), FjallSettings::default()).expect("opens");
+        let table = engine.open("t").expect("opens");
+        let key = |number: u32| Bytes::copy_from_slice(&[b"k".as_slice(), &number.to_be_bytes()].concat());
+        let value = Bytes::from(vec![7u8; 16 * 1024]);
+        for part in 0..8 {
+            let mut run = (0..128).map(|number| (key(part * 128 + number), Some(value.clone())));
+            table.ingest(&mut run).expect("ingests");
+        }
+        let full = table.disk_bytes();
+        assert!(full > 16 * 1024 * 1024, "{full}");
+        // Every fourth stays, so that files of values are stale in part only.
+        let mut run = (0..1024).filter(|number| number % 4 != 0).map(|number| (key(number), None));
+        table.ingest(&mut run).expect("ingests");
+        table.compact().expect("compacts");
+        assert!(table.disk_bytes() < full * 2 / 5, "{} of {full}", table.disk_bytes());
+        assert_eq!(table.get(&key(4)).expect("reads"), Some(value));
+        assert_eq!(table.get(&key(5)).expect("reads"), None);
+    }
+}
