@@ -1,0 +1,225 @@
+//! The disk watch: a node whose disk is nearly full hands leadership over, and takes no writes while a quorum of roomy nodes is
+//! missing. It clears by itself.
+//!
+//! What is left below the mark is reserved: deletions, claims and checkpoints go on, so that there is a way out.
+//!
+//! Invariants
+//! - A shard is read-only where this node leads it and either this node's disk is nearly full, or fewer than a majority of the
+//!   voters are alive and have room.
+//! - Between the two marks nothing changes: no flapping.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_api::v1;
+use cairn_api::v1::cluster_client::ClusterClient;
+use cairn_machine::{NodeId, ShardId};
+use cairn_raft::{Group, NodeInfo};
+use cairn_storage::fs::{DiskSpace, Fs};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::connector;
+use crate::metrics::Metrics;
+use crate::network::Network;
+use crate::settings::DiskSettings;
+
+/// A node is asked for its disk's state within this time.
+const QUESTION_MAX: Duration = Duration::from_millis(1_000);
+/// A follower that was silent for longer does not count as alive.
+const SILENT_MAX: Duration = Duration::from_secs(2);
+/// Leadership is handed over within this time, or stays.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
+/// What is known of the disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DiskState {
+    /// Free bytes of this node's disk; none before the first look, and for a disk without an end.
+    pub free_bytes: Option<u64>,
+    /// Its size in bytes.
+    pub total_bytes: Option<u64>,
+    /// This node's disk is nearly full.
+    pub nearly_full: bool,
+    /// Shards led here that take no writes.
+    pub read_only: BTreeSet<ShardId>,
+    /// Some member's disk is nearly full.
+    pub anywhere_nearly_full: bool,
+}
+
+/// Watches the disks for as long as the node runs.
+pub(crate) struct DiskWatch {
+    pub settings: DiskSettings,
+    pub fs: Arc<dyn Fs>,
+    pub dir: PathBuf,
+    pub own: NodeId,
+    pub groups: Vec<Group>,
+    pub network: Arc<dyn Network>,
+    pub metrics: Metrics,
+    pub state: watch::Sender<DiskState>,
+}
+
+impl DiskWatch {
+    pub(crate) async fn run(self) {
+        let interval = Duration::from_millis(self.settings.check_interval_ms);
+        let mut members = Members::new(Arc::clone(&self.network));
+        loop {
+            self.look(&mut members).await;
+            tokio::time::sleep(interval).await;
+        }
+    }
+
+    async fn look(&self, members: &mut Members) {
+        let nearly_full_before = self.state.borrow().nearly_full;
+        let space = match self.fs.free_bytes(&self.dir).await {
+            Ok(space) => space,
+            Err(error) => {
+                tracing::warn!(%error, "look how full the disk is");
+                return;
+            }
+        };
+        let nearly_full = is_nearly_full(&self.settings, nearly_full_before, space);
+        let others_nearly_full = members.nearly_full(self.own, &self.groups).await;
+        let read_only = self.groups.iter().filter(|group| group.is_leader());
+        let read_only = read_only.filter(|group| nearly_full || !has_roomy_quorum(group, self.own, &others_nearly_full));
+        let state = DiskState {
+            free_bytes: (space.available != u64::MAX).then_some(space.available),
+            total_bytes: (space.total != u64::MAX).then_some(space.total),
+            nearly_full,
+            read_only: read_only.map(Group::shard).collect(),
+            anywhere_nearly_full: nearly_full || !others_nearly_full.is_empty(),
+        };
+        if nearly_full != nearly_full_before {
+            tracing::warn!(nearly_full, free_bytes = space.available, "the disk's state has changed");
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        self.metrics.disk_free.set(space.available as f64);
+        self.metrics.read_only.set(if nearly_full || !state.read_only.is_empty() { 1.0 } else { 0.0 });
+        self.state.send_if_modified(|known| {
+            let changed = *known != state;
+            *known = state;
+            changed
+        });
+        if nearly_full {
+            self.hand_over(&others_nearly_full).await;
+        }
+    }
+
+    /// Leads nothing here that somebody with room could lead.
+    async fn hand_over(&self, others_nearly_full: &BTreeSet<NodeId>) {
+        for group in self.groups.iter().filter(|group| group.is_leader()) {
+            let Some(successor) = roomy_successor(group, self.own, others_nearly_full) else { continue };
+            match tokio::time::timeout(HAND_OVER_MAX, group.transfer_leader(successor)).await {
+                Ok(Ok(())) => tracing::info!(shard = %group.shard(), %successor, "handed over: the disk is nearly full"),
+                Ok(Err(error)) => tracing::warn!(shard = %group.shard(), %successor, %error, "hand over from a full disk"),
+                Err(_) => tracing::warn!(shard = %group.shard(), %successor, "hand over from a full disk: not in time"),
+            }
+        }
+    }
+}
+
+fn is_nearly_full(settings: &DiskSettings, before: bool, space: DiskSpace) -> bool {
+    let mark = if before { settings.writable_above_bytes } else { settings.read_only_below_bytes };
+    space.available < mark
+}
+
+/// Voters other than this node that answer and have room; by what of the log they have.
+fn roomy_voters(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Option<u64>> {
+    let status = group.status();
+    let others = status.replication.iter().filter(|(id, follower)| {
+        **id != own
+            && status.members.is_voter(**id)
+            && !nearly_full.contains(id)
+            && follower.silent.is_some_and(|silent| silent < SILENT_MAX)
+    });
+    others.map(|(id, follower)| (*id, follower.matched)).collect()
+}
+
+fn has_roomy_quorum(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>) -> bool {
+    // Without a full disk anywhere nothing is refused here: whether a quorum is alive is for consensus to say.
+    nearly_full.is_empty() || (roomy_voters(group, own, nearly_full).len() + 1) * 2 > group.status().members.voters.len()
+}
+
+fn roomy_successor(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>) -> Option<NodeId> {
+    let voters = roomy_voters(group, own, nearly_full);
+    voters.into_iter().max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
+}
+
+/// The other members, asked for the state of their disks over their client ports.
+struct Members {
+    network: Arc<dyn Network>,
+    channels: BTreeMap<String, Channel>,
+    nearly_full: BTreeSet<NodeId>,
+}
+
+impl Members {
+    fn new(network: Arc<dyn Network>) -> Self {
+        Self { network, channels: BTreeMap::new(), nearly_full: BTreeSet::new() }
+    }
+
+    /// Whose disks are nearly full. One that does not answer is believed to be as it was.
+    async fn nearly_full(&mut self, own: NodeId, groups: &[Group]) -> BTreeSet<NodeId> {
+        // Only leaders act on it.
+        if !groups.iter().any(Group::is_leader) {
+            return self.nearly_full.clone();
+        }
+        let members: BTreeMap<NodeId, NodeInfo> = groups
+            .iter()
+            .flat_map(|group| group.watch().borrow().members.voters.clone())
+            .filter(|node| node.node_id != own)
+            .map(|node| (node.node_id, node))
+            .collect();
+        self.nearly_full.retain(|id| members.contains_key(id));
+        self.channels.retain(|address, _| members.values().any(|node| node.client_address == *address));
+        let asked = members.into_values().filter_map(|node| Some((node.node_id, self.channel(&node.client_address)?)));
+        let asked: Vec<_> = asked.collect();
+        let answers = asked.into_iter().map(|(id, channel)| async move { (id, ask(channel).await) });
+        for (id, answer) in futures::future::join_all(answers).await {
+            match answer {
+                Some(true) => drop(self.nearly_full.insert(id)),
+                Some(false) => drop(self.nearly_full.remove(&id)),
+                None => {}
+            }
+        }
+        self.nearly_full.clone()
+    }
+
+    fn channel(&mut self, address: &str) -> Option<Channel> {
+        if let Some(channel) = self.channels.get(address) {
+            return Some(channel.clone());
+        }
+        let channel = connector::channel(&self.network, address).ok()?;
+        self.channels.insert(address.to_owned(), channel.clone());
+        Some(channel)
+    }
+}
+
+async fn ask(channel: Channel) -> Option<bool> {
+    let mut client = ClusterClient::new(channel);
+    let question = client.status(v1::StatusRequest {});
+    let answer = tokio::time::timeout(QUESTION_MAX, question).await.ok()?.ok()?;
+    Some(answer.into_inner().read_only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_nearly_full_from_one_mark_and_roomy_again_from_the_other() {
+        let settings = DiskSettings { read_only_below_bytes: 100, writable_above_bytes: 200, check_interval_ms: 1 };
+        let space = |available| DiskSpace { total: 1000, available };
+        for (before, available, expected) in [
+            (false, 100, false),
+            (false, 99, true),
+            (true, 99, true),
+            (true, 150, true),
+            (true, 199, true),
+            (true, 200, false),
+            (false, 150, false),
+        ] {
+            assert_eq!(is_nearly_full(&settings, before, space(available)), expected, "{before} {available}");
+        }
+    }
+}

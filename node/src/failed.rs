@@ -1,0 +1,80 @@
+//! Why a node did not start, and why a running one cannot go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use cairn_raft::{BirthError, Fatal};
+use cairn_storage::log::LogError;
+use cairn_storage::{EngineError, TablesError};
+
+use crate::identity::IdentityError;
+use crate::settings::Problem;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings cannot be started with.
+    #[error("settings: {}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Settings {
+        /// Everything that is wrong.
+        problems: Vec<Problem>,
+    },
+    /// The data directory cannot be used: it is held by another process, or cannot be made.
+    #[error("data directory {}: {error}", dir.display())]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The data directory is another node's, or damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An address cannot be listened at.
+    #[error("listen at {address}: {error}")]
+    Listen {
+        /// Which.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The log cannot be opened.
+    #[error("open the log: {0}")]
+    Log(#[from] LogError),
+    /// The system gives no thread for the log.
+    #[error("start the log's writer: {0}")]
+    LogWriter(io::Error),
+    /// The engine cannot be opened.
+    #[error("open the tables: {0}")]
+    Engine(#[from] EngineError),
+    /// The tables of a shard cannot be opened.
+    #[error("open the tables: {0}")]
+    Tables(#[from] TablesError),
+    /// A shard cannot be opened.
+    #[error(transparent)]
+    Shard(#[from] cairn_raft::StartError),
+}
+
+/// Why a running node cannot go on: the process must end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failed {
+    /// The log broke: a write or a sync failed.
+    #[error("the log broke: {0}")]
+    Log(LogError),
+    /// A shard's core stopped, or its tables broke.
+    #[error(transparent)]
+    Shard(Fatal),
+    /// The cluster cannot be formed with this node.
+    #[error(transparent)]
+    Birth(BirthError),
+    /// A port is not served any more.
+    #[error("the {port} port is not served any more: {reason}")]
+    Port {
+        /// Which.
+        port: &'static str,
+        /// Why.
+        reason: String,
+    },
+}

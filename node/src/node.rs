@@ -1,0 +1,327 @@
+//! The assembly of a node from settings and parts: the only one, for production, embedding, tests and simulation.
+//!
+//! Order of a start: data directory, identity, ports, log, engine, then shard by shard tables and group, then services. Peers are
+//! answered as soon as the port is there, since a node that lost its tables needs them; a shard that is not open answers nobody.
+//!
+//! Order of a stop: not ready, hand leadership over, end streams, drain what is in flight, flush tables, close groups, close the
+//! log. Each step is bounded.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_machine::{NodeId, ShardId};
+use cairn_raft::{Group, Groups, Identity, Peers};
+use cairn_storage::fs::DirLock;
+use cairn_storage::log::Log;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::connector::NetworkConnector;
+use crate::core::{Core, Shard};
+use crate::failed::{Failed, StartError};
+use crate::metrics::Metrics;
+use crate::monitor::Monitor;
+use crate::network::{Guard, Network};
+use crate::parts::Parts;
+use crate::readiness::Reason;
+use crate::settings::Settings;
+use crate::{identity, monitor, open, server};
+
+/// Between two looks whether what is in flight is answered, at a stop.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A running node. Cheap to clone; all clones are the same node. Dropping the last one does not stop it: [`Node::shutdown`] does.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    groups: Arc<Groups>,
+    log: Log,
+    network: Arc<dyn Network>,
+    addresses: Addresses,
+    readiness: watch::Receiver<Vec<Reason>>,
+    failed: watch::Receiver<Option<Failed>>,
+    /// Ends what is not needed for the drain any more.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    shutdown: tokio::sync::Mutex<bool>,
+    /// Held as long as the node may touch its files.
+    _lock: Box<dyn DirLock>,
+}
+
+/// Where a node really listens: ports that were 0 in the settings are known now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For clients.
+    pub client: String,
+    /// For the other nodes.
+    pub peer: String,
+    /// For operators; none if there is no such port.
+    pub http: Option<String>,
+}
+
+impl Node {
+    /// Starts a node and returns when its shards are open and its ports are served; [`Node::ready`] says when it can serve.
+    ///
+    /// # Errors
+    /// See [`StartError`]. What was started is stopped again.
+    pub async fn start(settings: Settings, parts: Parts) -> Result<Self, StartError> {
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let started = start(settings, parts, stop.clone(), tasks.clone()).await;
+        if started.is_err() {
+            stop.cancel();
+            tasks.close();
+        }
+        started
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.inner.addresses
+    }
+
+    /// Who the node is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.inner.core.identity
+    }
+
+    /// How the node is reached: an embedded node's clients connect through this, to [`Addresses::client`].
+    #[must_use]
+    pub fn network(&self) -> Arc<dyn Network> {
+        Arc::clone(&self.inner.network)
+    }
+
+    /// Resolves when the node can serve: every shard has a leader that this node knows, and this node has caught up.
+    pub async fn ready(&self) {
+        let mut readiness = self.inner.readiness.clone();
+        // The monitor lives as long as the node; a node that has stopped never becomes ready.
+        if readiness.wait_for(Vec::is_empty).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Why the node is not ready, for people; empty = it is.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<String> {
+        self.inner.readiness.borrow().iter().map(ToString::to_string).collect()
+    }
+
+    /// Resolves when something broke that cannot be repaired in the process: the process must end with an error, and be started
+    /// again.
+    pub async fn failed(&self) -> Failed {
+        let mut failed = self.inner.failed.clone();
+        let failure = failed.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        match failure {
+            Some(failure) => failure,
+            // A node that has stopped breaks no more.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Which shards this node leads, by their numbers.
+    #[must_use]
+    pub fn leads(&self) -> Vec<ShardId> {
+        self.inner.core.shards.iter().filter(|shard| shard.group.is_leader()).map(|shard| shard.id).collect()
+    }
+
+    /// Stops the node: hands leadership over, finishes what is in flight, flushes and closes. Bounded by the settings' deadline.
+    /// A second call waits for the first one.
+    pub async fn shutdown(&self) {
+        let mut is_done = self.inner.shutdown.lock().await;
+        if !*is_done {
+            self.inner.shutdown().await;
+            *is_done = true;
+        }
+    }
+}
+
+impl Inner {
+    async fn shutdown(&self) {
+        let deadline = Instant::now() + Duration::from_millis(self.core.settings.shutdown_deadline_ms);
+        tracing::info!("stopping");
+        self.core.draining.cancel();
+        self.hand_over(deadline).await;
+        self.core.stopping.cancel();
+        while self.core.admission.commands() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+        self.flush(deadline).await;
+        for group in self.groups.all() {
+            let closed = tokio::time::timeout_at(deadline.max(Instant::now() + Duration::from_secs(1)), group.shutdown()).await;
+            if closed.is_err() {
+                tracing::warn!(shard = %group.shard(), "the shard's core did not end in time");
+            }
+        }
+        self.stop.cancel();
+        // The log ends last: until then everything that was accepted can be written.
+        if let Err(error) = self.log.shutdown().await {
+            tracing::error!(%error, "close the log");
+        }
+        self.tasks.close();
+        let end = deadline.max(Instant::now() + Duration::from_secs(1));
+        if tokio::time::timeout_at(end, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        tracing::info!("stopped");
+    }
+
+    async fn hand_over(&self, deadline: Instant) {
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let groups = self.groups.all();
+        let handed_over = groups.iter().filter(|group| group.is_leader()).map(|group| group.hand_over(half));
+        futures::future::join_all(handed_over).await;
+    }
+
+    async fn flush(&self, deadline: Instant) {
+        for group in self.groups.all() {
+            match tokio::time::timeout_at(deadline, group.tables().flush()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(shard = %group.shard(), %error, "flush the tables"),
+                // Nothing is lost: the log has it.
+                Err(_) => tracing::warn!(shard = %group.shard(), "the tables were not flushed in time"),
+            }
+        }
+    }
+}
+
+async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks: TaskTracker) -> Result<Node, StartError> {
+    let started = Instant::now();
+    let problems = settings.validate();
+    if !problems.is_empty() {
+        return Err(StartError::Settings { problems });
+    }
+    let dir = settings.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
+    let (lock, identity) = take_directory(&settings, &parts, &dir).await?;
+    let metrics = Metrics::new();
+    let (failed_sender, failed) = watch::channel(None);
+    let (readiness_sender, readiness) = watch::channel(vec![Reason::Recovering]);
+    let draining = CancellationToken::new();
+
+    let ports = Ports::listen(&settings, &parts).await?;
+    let addresses = ports.addresses();
+    if let Some(http) = ports.http {
+        let serving = crate::http::serve(http, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned());
+        tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "serve the operators' port");
+            }
+        });
+    }
+    let peers = Peers::new(identity, Arc::new(NetworkConnector(Arc::clone(&parts.network))));
+    let opened = open::open(open::Opening {
+        settings: &settings,
+        parts: &parts,
+        dir: &dir,
+        identity,
+        peers: Arc::clone(&peers),
+        peer_port: ports.peer,
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+        failed: failed_sender.clone(),
+        addresses: &addresses,
+    })
+    .await?;
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
+    metrics.recovery_duration.set(started.elapsed().as_millis() as f64 / 1000.0);
+
+    let (disk_sender, disk) = watch::channel(crate::disk::DiskState::default());
+    let core = Arc::new(Core {
+        shards: open::shards(&opened.groups, &settings, &parts, &metrics, &tasks),
+        admission: Admission::new(settings.limits.in_flight_commands_max, settings.limits.in_flight_bytes_max),
+        replays: Arc::new(Semaphore::new(settings.limits.replays_max)),
+        follows: Arc::new(Semaphore::new(settings.limits.follows_max)),
+        identity,
+        peers: Arc::clone(&peers),
+        metrics: metrics.clone(),
+        disk,
+        readiness: readiness.clone(),
+        draining: draining.clone(),
+        stopping: CancellationToken::new(),
+        started,
+        settings,
+    });
+    let monitor = Monitor { core: Arc::clone(&core), readiness: readiness_sender, failed: failed.clone() };
+    monitor::spawn_all(monitor, &opened, &parts, &dir, disk_sender, &stop, &tasks, &failed_sender);
+    server::spawn(ports.client, Arc::clone(&core), readiness.clone(), &tasks, &failed_sender);
+    tracing::info!(node = %identity.node_id, client = addresses.client, peer = addresses.peer, "started");
+    let inner = Inner {
+        core,
+        groups: opened.groups,
+        log: opened.log,
+        network: parts.network,
+        addresses,
+        readiness,
+        failed,
+        stop,
+        tasks,
+        shutdown: tokio::sync::Mutex::new(false),
+        _lock: lock,
+    };
+    Ok(Node { inner: Arc::new(inner) })
+}
+
+async fn take_directory(settings: &Settings, parts: &Parts, dir: &Path) -> Result<(Box<dyn DirLock>, Identity), StartError> {
+    let unusable = |error| StartError::Directory { dir: dir.to_owned(), error };
+    parts.fs.create_dir_all(dir).await.map_err(unusable)?;
+    let lock = parts.fs.lock_dir(dir).await.map_err(unusable)?;
+    let mut random = StdRng::from_seed(parts.seed);
+    let birth_id = uuid::Builder::from_random_bytes(rand::Rng::random(&mut random)).into_uuid();
+    let identity = identity::open(&*parts.fs, dir, settings, birth_id).await?;
+    Ok((lock, identity))
+}
+
+/// The ports, taken before anything else is done, so that a start that cannot succeed fails at once.
+struct Ports {
+    client: Guard,
+    peer: Guard,
+    http: Option<Guard>,
+}
+
+impl Ports {
+    async fn listen(settings: &Settings, parts: &Parts) -> Result<Self, StartError> {
+        let listen = async |address: &str| {
+            let listener = parts.network.listen(address).await;
+            let listener = listener.map_err(|error| StartError::Listen { address: address.to_owned(), error })?;
+            Ok::<_, StartError>(Guard::new(listener, server::guard_settings(&settings.limits)))
+        };
+        let client = listen(&settings.listen.client).await?;
+        let peer = listen(&settings.listen.peer).await?;
+        let http = if settings.listen.http.is_empty() { None } else { Some(listen(&settings.listen.http).await?) };
+        Ok(Self { client, peer, http })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses { client: self.client.address(), peer: self.peer.address(), http: self.http.as_ref().map(Guard::address) }
+    }
+}
+
+/// The groups of a node, with their node's id: what tasks work on.
+pub(crate) struct Opened {
+    pub groups: Arc<Groups>,
+    pub log: Log,
+    pub own: NodeId,
+}
+
+impl Opened {
+    pub(crate) fn all(&self) -> Vec<Group> {
+        self.groups.all()
+    }
+}
+
+/// A shard is found by its number: all are open, in order.
+pub(crate) fn in_order(shards: &[Shard]) -> bool {
+    shards.iter().enumerate().all(|(index, shard)| usize::from(shard.id.0) == index)
+}

@@ -1,0 +1,202 @@
+//! Opens what a node keeps: the log, the engine, and shard by shard the tables and the group.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_api::v1::Failure;
+use cairn_machine::{Batch, NodeId, Reply, ShardId};
+use cairn_raft::{Founders, Group, GroupSettings, Groups, Identity, NodeCard, NodeInfo, PeerService, Peers, Timing};
+use cairn_storage::blocking::BlockingExt;
+use cairn_storage::log::{Log, LogObserver, LogSettings};
+use cairn_storage::{Engine, Tables, TablesSettings};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::core::Shard;
+use crate::failed::{Failed, StartError};
+use crate::failure;
+use crate::metrics::Metrics;
+use crate::network::Guard;
+use crate::node::{Addresses, Opened, in_order};
+use crate::parts::Parts;
+use crate::proposer::{Proposer, ProposerSettings, Target};
+use crate::settings::Settings;
+
+/// What is needed to open a node.
+pub(crate) struct Opening<'a> {
+    pub settings: &'a Settings,
+    pub parts: &'a Parts,
+    pub dir: &'a Path,
+    pub identity: Identity,
+    pub peers: Arc<Peers>,
+    pub peer_port: Guard,
+    pub metrics: Metrics,
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+    pub failed: watch::Sender<Option<Failed>>,
+    pub addresses: &'a Addresses,
+}
+
+/// Opens everything. Peers are answered from early on, since a node that lost its tables may need others that start with it.
+pub(crate) async fn open(opening: Opening<'_>) -> Result<Opened, StartError> {
+    let Opening { settings, parts, .. } = opening;
+    let mut random = StdRng::from_seed(parts.seed);
+    let log_settings = LogSettings {
+        segment_bytes: settings.storage.segment_bytes,
+        cache_bytes_max: settings.storage.log_cache_bytes_max,
+        shards_max: settings.cluster.shards,
+        salt: random.next_u64(),
+        observer: Arc::new(SyncMeter(opening.metrics.clone())),
+        read_fs: Some(Arc::clone(&parts.fs)),
+        ..LogSettings::default()
+    };
+    let (log, writer, report) = Log::open(Arc::clone(&parts.log_fs), opening.dir.join("log"), log_settings).await?;
+    tracing::info!(?report, "opened the log");
+    parts.log_runner.run(writer).map_err(StartError::LogWriter)?;
+    let engine = open_engine(settings, parts, opening.dir).await?;
+
+    let shards: Vec<ShardId> = (0..settings.cluster.shards).map(ShardId).collect();
+    let born = shards.iter().any(|shard| {
+        let state = log.shard(*shard).state();
+        state.last.is_some() || state.purged.is_some()
+    });
+    let card = card(&opening);
+    let own = card.node.node_id;
+    let groups = Arc::new(Groups::new(card, born));
+    serve_peers(opening.peer_port, &groups, &opening.stop, &opening.tasks, opening.failed.clone());
+
+    // Side by side: one shard that waits for a checkpoint must not keep the others closed.
+    let opened = shards.iter().map(|shard| {
+        let (log, engine, hash_seed) = (log.shard(*shard), Arc::clone(&engine), random.next_u64());
+        open_shard(settings, parts, *shard, log, engine, hash_seed, Arc::clone(&opening.peers), &groups)
+    });
+    let opened: Vec<_> = opened.collect();
+    futures::future::try_join_all(opened).await?;
+    Ok(Opened { groups, log, own })
+}
+
+async fn open_engine(settings: &Settings, parts: &Parts, dir: &Path) -> Result<Arc<dyn Engine>, StartError> {
+    let factory = Arc::clone(&parts.engine);
+    let (dir, settings) = (dir.join("tables"), settings.storage.clone());
+    Ok(parts.blocking.run(move || factory.open(&dir, &settings)).await?)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what one shard consists of")]
+async fn open_shard(
+    settings: &Settings,
+    parts: &Parts,
+    shard: ShardId,
+    log: cairn_storage::log::ShardLog,
+    engine: Arc<dyn Engine>,
+    hash_seed: u64,
+    peers: Arc<Peers>,
+    groups: &Groups,
+) -> Result<(), StartError> {
+    let tables_settings = TablesSettings {
+        memtable_bytes_max: settings.storage.memtable_bytes,
+        cached_heads_max: settings.storage.heads_cached_max,
+        subscriptions_max: settings.limits.follows_max + settings.limits.in_flight_commands_max,
+        hash_seed,
+        ..TablesSettings::default()
+    };
+    let tables = Tables::open(engine, shard, Arc::clone(&parts.blocking), Some(log.durable()), tables_settings).await?;
+    let group = Group::start(group_settings(settings, shard), log, tables, peers).await?;
+    groups.insert(group);
+    Ok(())
+}
+
+fn group_settings(settings: &Settings, shard: ShardId) -> GroupSettings {
+    let own = settings.peer_address();
+    let founders = settings.cluster.founders.iter().map(|founder| founder.peer_address.clone());
+    GroupSettings {
+        timing: Timing {
+            heartbeat: Duration::from_millis(settings.raft.heartbeat_interval_ms),
+            election_min: Duration::from_millis(settings.raft.election_timeout_ms_min),
+            election_max: Duration::from_millis(settings.raft.election_timeout_ms_max),
+        },
+        log_keep_entries: settings.raft.log_keep_entries,
+        log_keep_bytes: settings.raft.log_keep_bytes,
+        recovery_peers: founders.filter(|address| address != own).collect(),
+        ..GroupSettings::new(shard)
+    }
+}
+
+/// What the node says of itself. A port 0 in the settings is advertised as the one that was chosen.
+fn card(opening: &Opening<'_>) -> NodeCard {
+    let settings = opening.settings;
+    let advertised = |set: &Option<String>, real: &String| set.clone().unwrap_or_else(|| real.clone());
+    let founders = settings.cluster.founders.iter();
+    NodeCard {
+        cluster_id: opening.identity.cluster_id,
+        node: NodeInfo {
+            node_id: opening.identity.node_id,
+            peer_address: advertised(&settings.advertise.peer, &opening.addresses.peer),
+            client_address: advertised(&settings.advertise.client, &opening.addresses.client),
+            birth_id: opening.identity.birth_id,
+        },
+        shards: settings.cluster.shards,
+        founders: Founders(founders.map(|founder| (NodeId(founder.node_id), founder.peer_address.clone())).collect()),
+    }
+}
+
+fn serve_peers(
+    port: Guard,
+    groups: &Arc<Groups>,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+    failed: watch::Sender<Option<Failed>>,
+) {
+    let service = PeerService::new(Arc::clone(groups));
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        let served = service.serve(port.into_stream(), stop.clone().cancelled_owned()).await;
+        if !stop.is_cancelled() {
+            let reason = served.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+            failed.send_replace(Some(Failed::Port { port: "peer", reason }));
+        }
+    });
+}
+
+/// The shards with their proposers, in order.
+pub(crate) fn shards(groups: &Groups, settings: &Settings, parts: &Parts, metrics: &Metrics, tasks: &TaskTracker) -> Vec<Shard> {
+    let proposer_settings =
+        ProposerSettings { in_flight_max: settings.limits.proposals_in_flight_max, deadline: settings.request_deadline() };
+    let shards: Vec<_> = groups
+        .all()
+        .into_iter()
+        .map(|group| {
+            let target = Arc::new(GroupTarget(group.clone()));
+            let metrics = metrics.shard(group.shard());
+            let (proposer, task) = Proposer::start(target, Arc::clone(&parts.clock), metrics, proposer_settings);
+            tasks.spawn(task);
+            Shard { id: group.shard(), group, proposer }
+        })
+        .collect();
+    assert!(in_order(&shards), "all shards are open, in the order of their numbers");
+    shards
+}
+
+/// A shard's group, as its proposer sees it.
+struct GroupTarget(Group);
+
+impl Target for GroupTarget {
+    fn propose(&self, batch: Batch) -> BoxFuture<'static, Result<Vec<Reply>, Failure>> {
+        let replies = self.0.propose_start(batch);
+        async move { replies.await.map_err(failure::of_propose) }.boxed()
+    }
+}
+
+struct SyncMeter(Metrics);
+
+impl LogObserver for SyncMeter {
+    fn synced(&self, took: Duration, bytes: usize, _records: usize) {
+        self.0.sync_duration.record(took.as_secs_f64());
+        self.0.sync_bytes.increment(bytes as u64);
+    }
+}
