@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
 
 use bytes::Bytes;
-use cairn_machine::{DecodeError, Head, JournalId, PersistenceId, Position, SaveId, SequenceNumber, SnapshotRecord, StoredWrite};
+use cairn_machine::{
+    DecodeError, FormerWriter, Head, JournalId, PersistenceId, Position, SaveId, SequenceNumber, SnapshotRecord, StoredWrite,
+};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::keys::position::WriteRef;
@@ -69,6 +71,12 @@ pub(crate) struct MemoryHead {
 }
 
 pub(crate) type Heads = HashMap<PersistenceId, MemoryHead, Seeded>;
+
+/// A head that does not keep the row that it was decoded from.
+fn detached(head: &Head) -> Head {
+    let former = |former: &FormerWriter| FormerWriter { writer: former.writer.detached(), epoch: former.epoch };
+    Head { writer: head.writer.detached(), former_writers: head.former_writers.iter().map(former).collect(), ..head.clone() }
+}
 
 /// What one journal got.
 #[derive(Debug)]
@@ -145,7 +153,7 @@ impl Memtable {
             return;
         }
         self.bytes += HEAD_BYTES + persistence_id.as_bytes().len();
-        self.heads.insert(persistence_id.detached(), MemoryHead { head: head.clone(), is_changed: false });
+        self.heads.insert(persistence_id.detached(), MemoryHead { head: detached(head), is_changed: false });
     }
 
     /// Appends a write whose journal's head was changed before.

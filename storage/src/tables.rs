@@ -454,3 +454,6 @@ fn check_order(applied: Option<EntryId>, entry: EntryId) -> Result<(), TablesErr
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,7 +121,7 @@ impl Inner {
         if page.start > page.end || replay.events_max == 0 {
             return Ok(page.finish_empty());
         }
-        let engine_to = memory.previous.unwrap_or(SequenceNumber::MAX).min(page.end);
+        let engine_to = memory.previous.unwrap_or(SequenceNumber::MAX);
         if page.start <= engine_to {
             let (table, journal) = (memory.table, head.journal);
             page = self
@@ -150,7 +150,9 @@ impl Inner {
         let mut bytes = 0;
         for memtable in state.memtables().rev() {
             for write in memtable.writes_from(head.journal, start) {
-                if memory.writes.len() > replay.events_max || bytes > replay.bytes_max || write.first > replay.to {
+                // The first write behind `to` is taken as well: it shows that nothing is missing before it.
+                let is_behind = memory.writes.last().is_some_and(|last: &StoredWrite| last.first > replay.to);
+                if memory.writes.len() > replay.events_max || bytes > replay.bytes_max || is_behind {
                     return memory;
                 }
                 bytes += write.body.len();
@@ -161,7 +163,7 @@ impl Inner {
     }
 }
 
-/// Feeds the page from the engine, up to and including the write that ends at or above `to`.
+/// Feeds the page from the engine with writes up to `to`, until it is done.
 fn scan(table: &dyn Table, journal: cairn_machine::JournalId, to: SequenceNumber, page: &mut Page) -> Result<(), TablesError> {
     let end = chunk::end(journal);
     let mut from = page.start;
