@@ -185,6 +185,7 @@ fn put_members(bytes: &mut BytesMut, members: &Members) {
     bytes.put_u32_le(members.nodes().count() as u32);
     for (id, node) in members.nodes() {
         bytes.put_u64_le(*id);
+        bytes.put_u64_le(node.node_id.0);
         put_text(bytes, &node.peer_address);
         put_text(bytes, &node.client_address);
         bytes.put_u128_le(node.birth_id.as_u128());
@@ -200,14 +201,15 @@ fn take_members(rest: &mut Bytes) -> Result<Members, RecordError> {
     let count = take_u32(rest, "count of nodes")?;
     let mut nodes = BTreeMap::new();
     for _ in 0..count {
-        let id = take_u64(rest, "node id")?;
+        let id = take_u64(rest, "member's id")?;
+        let node_id = NodeId(take_u64(rest, "node id")?);
         let peer_address = take_text(rest)?;
         let client_address = take_text(rest)?;
         if rest.len() < 16 {
             return Err(RecordError::Malformed { what: "birth id" });
         }
         let birth_id = Uuid::from_u128(rest.get_u128_le());
-        nodes.insert(id, NodeInfo { node_id: NodeId(id), peer_address, client_address, birth_id });
+        nodes.insert(id, NodeInfo { node_id, peer_address, client_address, birth_id });
     }
     if voters.is_empty() && nodes.is_empty() {
         return Ok(Members::default());

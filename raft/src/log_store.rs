@@ -59,7 +59,7 @@ impl LogStore {
     /// What the log holds of a range.
     fn held(&self, range: impl RangeBounds<u64>) -> (u64, u64) {
         let state = self.log.state();
-        let first = state.purged.map_or(0, |id| id.index + 1);
+        let first = self.log.first_index();
         let next = state.last.map_or(first, |id| id.index + 1);
         let from = match range.start_bound() {
             Bound::Included(index) => *index,
@@ -125,6 +125,9 @@ impl RaftLogReader<Types> for LogStore {
 
     /// At least one entry, and as many as fit into one message to a follower.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
         let (from, end) = self.held(start..end);
         if from != start || from >= end {
             return Err(io::Error::other(format!("log entries {start}..{end} are not all there")));

@@ -273,6 +273,14 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            drop_runtime(running.runtime);
+        }
+    }
+}
+
 struct Start {
     info: NodeInfo,
     identity: Identity,
