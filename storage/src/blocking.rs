@@ -73,7 +73,6 @@ impl ThreadBlocking {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    #[expect(clippy::disallowed_methods, reason = "this is the part that owns threads")]
     pub fn start(name: &str, threads: usize) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel::<(Job, oneshot::Sender<()>)>(QUEUE_JOBS_MAX);
         let waiting = Arc::new(Mutex::new(waiting));

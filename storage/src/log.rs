@@ -168,3 +168,6 @@ impl std::fmt::Debug for Log {
         f.debug_struct("Log").field("dir", &self.shared.dir).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,8 +215,7 @@ impl ShardIndex {
     /// Recovery's last word: the first index at or above `floor` whose entry was not found.
     pub fn first_missing(&self, floor: u64) -> Option<u64> {
         let next = self.next().unwrap_or(floor);
-        let behind = (floor..next).find(|index| self.get(*index).is_none_or(|indexed| !indexed.place.is_stored()));
-        behind
+        (floor..next).find(|index| self.get(*index).is_none_or(|indexed| !indexed.place.is_stored()))
     }
 
     /// The last entry that is on disk.

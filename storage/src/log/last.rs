@@ -63,12 +63,16 @@ impl LastFile {
         let mut newest: Option<(u64, Reached)> = None;
         for start in [0, SLOT_BYTES] {
             let slot = bytes.slice(start.min(bytes.len())..(start + SLOT_BYTES).min(bytes.len()));
-            match decode(slot) {
-                Ok(Some((sequence, reached))) if newest.as_ref().is_none_or(|(newest, _)| *newest < sequence) => {
-                    newest = Some((sequence, reached));
+            match decode(&slot) {
+                Slot::Nothing => {}
+                Slot::Whole(sequence, reached) => {
+                    if newest.as_ref().is_none_or(|(newest, _)| *newest < sequence) {
+                        newest = Some((sequence, reached));
+                    }
                 }
-                Ok(_) => {}
-                Err(found) => return Err(LogError::UnsupportedVersion { file: path, found, supported: VERSION }),
+                Slot::OtherVersion(found) => {
+                    return Err(LogError::UnsupportedVersion { file: path, found, supported: VERSION });
+                }
             }
         }
         let Some((sequence, reached)) = newest else {
@@ -104,27 +108,32 @@ fn encode(sequence: u64, reached: &Reached) -> Bytes {
     bytes.freeze()
 }
 
-/// `Ok(None)`: no whole slot. `Err`: whole, but of that version.
-fn decode(slot: Bytes) -> Result<Option<(u64, Reached)>, u8> {
-    Ok((|| {
-        let mut fields = slot.clone();
-        if fields.len() < FIXED_BYTES || fields[..4] != MAGIC {
-            return None;
-        }
-        fields.advance(4);
-        let version = fields.try_get_u32_le().ok()?;
-        let sequence = fields.try_get_u64_le().ok()?;
-        let batch = fields.try_get_u64_le().ok()?;
-        let count = fields.try_get_u32_le().ok()? as usize;
-        let end = count.checked_mul(SHARD_BYTES)?.checked_add(FIXED_BYTES)?;
-        if slot.len() < end + 8 || (&slot[end..end + 8]).get_u64_le() != xxh3_64(&slot[..end]) {
-            return None;
-        }
-        if version != u32::from(VERSION) {
-            return Some(Err(u8::try_from(version).unwrap_or(u8::MAX)));
-        }
-        let committed = (0..count).map(|_| (ShardId(fields.get_u16_le()), fields.get_u64_le())).collect();
-        Some(Ok((sequence, Reached { batch, committed })))
-    })()
-    .transpose()?)
+/// What a slot holds.
+enum Slot {
+    /// Never written, or not whole.
+    Nothing,
+    Whole(u64, Reached),
+    /// Whole, but of another version.
+    OtherVersion(u8),
+}
+
+fn decode(slot: &Bytes) -> Slot {
+    let mut fields = slot.clone();
+    if fields.len() < FIXED_BYTES || fields[..4] != MAGIC {
+        return Slot::Nothing;
+    }
+    fields.advance(4);
+    let version = fields.get_u32_le();
+    let sequence = fields.get_u64_le();
+    let batch = fields.get_u64_le();
+    let count = fields.get_u32_le() as usize;
+    let end = FIXED_BYTES.saturating_add(count.saturating_mul(SHARD_BYTES));
+    if slot.len() < end.saturating_add(8) || (&slot[end..end + 8]).get_u64_le() != xxh3_64(&slot[..end]) {
+        return Slot::Nothing;
+    }
+    if version != u32::from(VERSION) {
+        return Slot::OtherVersion(u8::try_from(version).unwrap_or(u8::MAX));
+    }
+    let committed = (0..count).map(|_| (ShardId(fields.get_u16_le()), fields.get_u64_le())).collect();
+    Slot::Whole(sequence, Reached { batch, committed })
 }

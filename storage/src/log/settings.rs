@@ -73,7 +73,7 @@ impl LogSettings {
             return Some(format!("shards_max must be between 1 and {LAST_SHARDS_MAX}"));
         }
         let smallest = opening_bytes_max(self.shards_max) + usize::from(self.shards_max) * RECORD_HEADER_BYTES + 1024;
-        if self.segment_bytes % SEGMENT_ALIGNMENT != 0 || (self.segment_bytes as usize) < smallest {
+        if !self.segment_bytes.is_multiple_of(SEGMENT_ALIGNMENT) || (self.segment_bytes as usize) < smallest {
             return Some(format!("segment_bytes must be a multiple of {SEGMENT_ALIGNMENT} and at least {smallest}"));
         }
         if self.segment_bytes > SEGMENT_BYTES_MAX {

@@ -99,9 +99,9 @@ impl ShardLog {
     pub fn truncate_after(&self, last_kept: Option<u64>) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
         let answer = self.submit(|this, state, done| {
             let shard = state.shard(this.shard);
-            let Some(last) = shard.index.last() else { return Ok(Submission::Nothing(done)) };
+            let Some(last) = shard.index.last() else { return Ok(Operation::Barrier { done }) };
             if last_kept.is_some_and(|kept| kept >= last.index) {
-                return Ok(Submission::Nothing(done));
+                return Ok(Operation::Barrier { done });
             }
             if let (Some(purged), Some(kept)) = (shard.index.purged(), last_kept)
                 && kept < purged.index
@@ -123,7 +123,7 @@ impl ShardLog {
                 *now = (*now).min(durable);
                 lower
             });
-            Ok(Submission::Queued(Operation::Truncate { shard: this.shard, last_kept, done }))
+            Ok(Operation::Truncate { shard: this.shard, last_kept, done })
         });
         durable(answer)
     }
@@ -137,10 +137,10 @@ impl ShardLog {
         let answer = self.submit(|this, state, done| {
             let shard = state.shard(this.shard);
             if shard.index.purged().is_some_and(|purged| purged.index >= up_to.index) {
-                return Ok(Submission::Nothing(done));
+                return Ok(Operation::Barrier { done });
             }
             shard.index.purge(up_to);
-            Ok(Submission::Queued(Operation::Purge { shard: this.shard, up_to, done }))
+            Ok(Operation::Purge { shard: this.shard, up_to, done })
         });
         durable(answer)
     }
@@ -155,7 +155,7 @@ impl ShardLog {
                 return Err((done, this.misplaced(format!("a vote of {} bytes", vote.len()))));
             }
             state.shard(this.shard).vote = Some(vote.clone());
-            Ok(Submission::Queued(Operation::Vote { shard: this.shard, vote, done }))
+            Ok(Operation::Vote { shard: this.shard, vote, done })
         });
         durable(answer)
     }
@@ -210,7 +210,7 @@ impl ShardLog {
 
     fn submit(
         &self,
-        prepare: impl FnOnce(&Self, &mut State, OnDurable) -> Result<Submission, (OnDurable, LogError)>,
+        prepare: impl FnOnce(&Self, &mut State, OnDurable) -> Result<Operation, (OnDurable, LogError)>,
     ) -> Receiver<Result<(), LogError>> {
         let (sender, receiver) = oneshot::channel();
         let done: OnDurable = Box::new(move |result| drop(sender.send(result)));
@@ -218,11 +218,10 @@ impl ShardLog {
         let answer = match state.check() {
             Err(error) => Some((done, Err(error))),
             Ok(()) => match prepare(self, &mut state, done) {
-                Ok(Submission::Queued(operation)) => {
+                Ok(operation) => {
                     state.submit(operation);
                     None
                 }
-                Ok(Submission::Nothing(done)) => Some((done, Ok(()))),
                 Err((done, error)) => Some((done, Err(error))),
             },
         };
@@ -248,11 +247,4 @@ impl std::fmt::Debug for ShardLog {
 /// Waits for the writer's answer; a writer that is gone gives none.
 async fn durable(answer: Receiver<Result<(), LogError>>) -> Result<(), LogError> {
     answer.await.unwrap_or(Err(LogError::Stopped))
-}
-
-/// What a checked call comes to.
-enum Submission {
-    Queued(Operation),
-    /// The log is already as the call wants it.
-    Nothing(OnDurable),
 }

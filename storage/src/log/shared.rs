@@ -85,11 +85,36 @@ pub(super) struct Spare {
 }
 
 pub(super) enum Operation {
-    Append { shard: ShardId, serial: u32, entries: Vec<LogEntry>, done: OnDurable },
-    Truncate { shard: ShardId, last_kept: Option<EntryId>, done: OnDurable },
-    Purge { shard: ShardId, up_to: EntryId, done: OnDurable },
-    Vote { shard: ShardId, vote: Bytes, done: OnDurable },
-    Copy { shard: ShardId, entries: Vec<(LogEntry, Place)>, done: OnDurable },
+    Append {
+        shard: ShardId,
+        serial: u32,
+        entries: Vec<LogEntry>,
+        done: OnDurable,
+    },
+    Truncate {
+        shard: ShardId,
+        last_kept: Option<EntryId>,
+        done: OnDurable,
+    },
+    Purge {
+        shard: ShardId,
+        up_to: EntryId,
+        done: OnDurable,
+    },
+    Vote {
+        shard: ShardId,
+        vote: Bytes,
+        done: OnDurable,
+    },
+    Copy {
+        shard: ShardId,
+        entries: Vec<(LogEntry, Place)>,
+        done: OnDurable,
+    },
+    /// Changes nothing, and is answered when everything before it is durable.
+    Barrier {
+        done: OnDurable,
+    },
 }
 
 impl Operation {
@@ -99,7 +124,8 @@ impl Operation {
             | Self::Truncate { done, .. }
             | Self::Purge { done, .. }
             | Self::Vote { done, .. }
-            | Self::Copy { done, .. } => done,
+            | Self::Copy { done, .. }
+            | Self::Barrier { done } => done,
         }
     }
 }
@@ -209,21 +235,22 @@ impl State {
         any
     }
 
-    /// Brings the cached payloads under `bytes_max`, where they are on disk: the shard that holds most gives first.
+    /// Brings the cached payloads under `bytes_max`, where they are on disk. Each shard keeps an equal share, and what others
+    /// leave of theirs.
     pub fn evict(&mut self, bytes_max: usize) {
-        let mut total: usize = self.shards.values().map(|shard| shard.index.cached_bytes()).sum();
+        let total: usize = self.shards.values().map(|shard| shard.index.cached_bytes()).sum();
         if total <= bytes_max {
             return;
         }
-        // Somewhat below the bound, so that not every batch has to look again.
-        let target = bytes_max - bytes_max / 16;
         let mut holders: Vec<_> = self.shards.values_mut().map(|shard| &mut shard.index).collect();
-        holders.sort_by_key(|index| std::cmp::Reverse(index.cached_bytes()));
-        for index in holders {
-            if total <= target {
-                break;
-            }
-            total -= index.evict(total - target, u64::MAX);
+        holders.sort_by_key(|index| index.cached_bytes());
+        // Somewhat below the bound, so that not every batch has to look again.
+        let mut room = bytes_max - bytes_max / 16;
+        let count = holders.len();
+        for (at, index) in holders.into_iter().enumerate() {
+            let share = room / (count - at);
+            index.evict(index.cached_bytes().saturating_sub(share), u64::MAX);
+            room = room.saturating_sub(index.cached_bytes());
         }
     }
 }

@@ -20,7 +20,6 @@ pub fn spawn_log_thread(writer: LogWriter) -> io::Result<JoinHandle<()>> {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the log's runner owns its threads")]
 fn spawn(name: &str, work: impl Future<Output = ()> + Send + 'static) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(work))

@@ -160,6 +160,11 @@ impl WritingLoop {
 
     async fn write_batch(&mut self) -> Result<(), LogError> {
         let mut batch = self.gather();
+        if batch.records == 0 {
+            // Only answers were waited for, and everything before them is synced.
+            self.answer(&batch, Place::MISSING);
+            return Ok(());
+        }
         let body_bytes = self.buffer.len() - HEADER_BYTES + self.committed_waiting.len() * RECORD_HEADER_BYTES;
         if !self.has_room(body_bytes) {
             let gathered = std::mem::take(&mut self.buffer);
@@ -169,13 +174,18 @@ impl WritingLoop {
         self.note_written(&batch.effects);
         batch.records += self.add_committed();
         let began = Instant::now();
-        let (segment, offset, bytes) = self.write_frame(FrameKind::Data, batch.records).await?;
-        self.complete(&batch, segment, offset);
-        self.shared.settings.observer.synced(began.elapsed(), bytes, batch.records as usize);
+        let frame = self.write_frame(FrameKind::Data, batch.records).await?;
+        self.shared.settings.observer.synced(began.elapsed(), frame.bytes as usize, batch.records as usize);
+        self.answer(&batch, frame);
+        Ok(())
+    }
+
+    /// Everything gathered is durable: says so, in order.
+    fn answer(&mut self, batch: &Batch, frame: Place) {
+        self.complete(batch, frame);
         for done in self.in_flight.drain(..) {
             done(Ok(()));
         }
-        Ok(())
     }
 
     /// Encodes as much of the backlog as one batch takes, at least one record.
@@ -234,9 +244,9 @@ impl WritingLoop {
     }
 
     /// Tells the shared state what is durable now, and gives segments free.
-    fn complete(&mut self, batch: &Batch, segment: u32, frame_offset: u32) {
+    fn complete(&mut self, batch: &Batch, frame: Place) {
         let mut state = self.shared.lock();
-        let place = |span: Span| Place { segment, offset: frame_offset + span.offset, bytes: span.bytes };
+        let place = |span: Span| Place { offset: frame.offset + span.offset, bytes: span.bytes, ..frame };
         for effect in &batch.effects {
             match effect {
                 Effect::Entries { shard, serial, last, spans } => {
@@ -274,8 +284,8 @@ impl WritingLoop {
             .is_some_and(|segment| segment.offset as usize + HEADER_BYTES + aligned(body_bytes) <= segment.files.bytes as usize)
     }
 
-    /// Writes what is in the buffer as one frame, with zeros behind it, and syncs. Says where it stands and how long it is.
-    async fn write_frame(&mut self, kind: FrameKind, records: u32) -> Result<(u32, u32, usize), LogError> {
+    /// Writes what is in the buffer as one frame, with zeros behind it, and syncs. Says where it stands.
+    async fn write_frame(&mut self, kind: FrameKind, records: u32) -> Result<Place, LogError> {
         let segment = self.position.segment.as_mut().expect("a frame is written into a segment");
         self.buffer.resize(aligned(self.buffer.len()), 0);
         let body = &self.buffer[HEADER_BYTES..];
@@ -298,12 +308,13 @@ impl WritingLoop {
         written.map_err(|error| LogError::io("write", &segment.files.path, error))?;
         let synced = segment.files.writing.sync_data().await;
         synced.map_err(|error| LogError::io("sync", &segment.files.path, error))?;
-        let offset = segment.offset;
-        segment.offset += u32::try_from(frame_bytes).expect("frames fit their segment");
+        let bytes = u32::try_from(frame_bytes).expect("frames fit their segment");
+        let frame = Place { segment: header.segment, offset: segment.offset, bytes };
+        segment.offset += bytes;
         segment.last_checksum = header.body_checksum;
         self.position.next_batch += 1;
         self.position.closed = kind != FrameKind::Data;
-        Ok((header.segment, offset, frame_bytes))
+        Ok(frame)
     }
 
     /// Begins the next segment: its opening frame is synced before anything else uses it.
@@ -412,6 +423,7 @@ fn encode_operation(buffer: &mut BytesMut, batch: &mut Batch, operation: &Operat
         span(offset, buffer.len())
     };
     match operation {
+        Operation::Barrier { .. } => {}
         Operation::Append { shard, serial, entries, .. } => {
             let mut spans = Vec::with_capacity(entries.len() - taken);
             let mut end = taken;
