@@ -456,4 +456,4 @@ fn check_order(applied: Option<EntryId>, entry: EntryId) -> Result<(), TablesErr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

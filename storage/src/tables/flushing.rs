@@ -57,7 +57,9 @@ impl Tables {
             if flushed.map(|entry| entry.index) >= target.map(|entry| entry.index) {
                 return Ok(flushed);
             }
-            inner.progressed(&mut progress).await?;
+            // What broke the tables may have come after the flush.
+            inner.check()?;
+            let _ = inner.progressed(&mut progress).await;
         }
     }
 }

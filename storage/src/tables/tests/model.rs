@@ -198,8 +198,14 @@ fn block_on(future: impl Future<Output = ()>) {
     runtime.expect("a runtime").block_on(future);
 }
 
+/// So many histories, or as many as the environment asks for.
+fn histories(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(cases), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(histories(48))]
 
     #[test]
     fn tables_are_the_model_through_flushes_and_restarts(memtable_bytes_max in 600..20_000usize, steps in steps()) {
@@ -208,7 +214,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(histories(3))]
 
     #[test]
     fn tables_on_disk_are_the_model_through_flushes_and_restarts(memtable_bytes_max in 2_000..20_000usize, steps in steps()) {
