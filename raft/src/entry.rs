@@ -265,3 +265,6 @@ fn take_u64(rest: &mut Bytes, what: &'static str) -> Result<u64, RecordError> {
 fn finished(rest: &Bytes) -> Result<(), RecordError> {
     if rest.is_empty() { Ok(()) } else { Err(RecordError::Malformed { what: "end of record" }) }
 }
+
+#[cfg(test)]
+mod tests;

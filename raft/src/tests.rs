@@ -1,5 +1,8 @@
 //! Whole groups in one process. What one part does alone is tested beside it.
 
 mod cluster;
+mod lost_tables;
+mod members;
+mod strangers;
 mod suite;
 mod world;

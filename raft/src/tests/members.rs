@@ -1,0 +1,153 @@
+//! Members come and go: through the leader, checked there, and a node id only once.
+
+use std::time::Duration;
+
+use cairn_machine::NodeId;
+use uuid::Uuid;
+
+use super::world::{Node, PATIENCE, SHARD, World, until, write_bytes};
+use crate::{MembersError, preferred_leader};
+
+/// Adds a node that runs and is in no cluster.
+async fn stranger(world: &mut World, id: u64) -> usize {
+    let mut node = Node::new(id, world.nodes[0].cluster_id);
+    node.start(&world.network).await.expect("it starts");
+    world.nodes.push(node);
+    world.nodes.len() - 1
+}
+
+#[tokio::test]
+async fn a_learner_catches_up_is_promoted_and_counts() {
+    let mut world = World::born(1).await;
+    for number in 1..=10 {
+        world.write("a", number).await;
+    }
+    for id in [2, 3] {
+        let added = stranger(&mut world, id).await;
+        let info = world.nodes[added].info.clone();
+        world.nodes[0].group().add_learner(info.clone()).await.expect("it is added");
+        // Asked of the learner itself, which forwards to the leader.
+        until("the learner knows the leader", || world.nodes[added].group().leader()).await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while let Err(error) = world.nodes[added].group().promote([info.node_id]).await {
+            assert!(matches!(error, MembersError::Busy { .. }), "{error}");
+            assert!(tokio::time::Instant::now() < end, "{error}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let members = world.nodes[0].group().status().members;
+    assert_eq!((members.voters.len(), members.learners.len(), members.changing), (3, 0, false));
+    world.nodes[0].kill();
+    world.write("a", 11).await;
+    world.start(0).await;
+    world.converge("a", &(1..=11).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_learner_far_behind_gets_a_checkpoint_and_then_the_log() {
+    let mut world = World::new(1);
+    world.found();
+    world.nodes[0].settings.log_keep_entries = 10;
+    world.nodes[0].settings.log_keep_bytes = 64 * 1024;
+    world.nodes[0].memtable_bytes_max = 64 * 1024;
+    world.start_all().await;
+    world.leader().await;
+    for number in 1..=600 {
+        let batch = write_bytes("a", number, vec![b'x'; 1000].into());
+        world.nodes[0].group().propose(batch).await.expect("it is stored");
+    }
+    until("a purge", || world.nodes[0].group().status().purged).await;
+    let added = stranger(&mut world, 2).await;
+    let info = world.nodes[added].info.clone();
+    world.nodes[0].group().add_learner(info).await.expect("it is added");
+    world.write("a", 601).await;
+    world.converge("a", &(1..=601).collect::<Vec<_>>()).await;
+    let status = world.nodes[added].group().status();
+    assert!(status.purged.is_some(), "it began with a checkpoint: {status:?}");
+    // It still has everything after it was killed.
+    world.nodes[added].kill();
+    world.start(added).await;
+    world.write("a", 602).await;
+    world.converge("a", &(1..=602).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn a_lost_node_is_replaced_and_its_id_is_never_given_again() {
+    let mut world = World::born(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    let lost = (leader + 1) % 3;
+    let lost_info = world.nodes[lost].info.clone();
+    world.nodes[lost].kill();
+    let added = stranger(&mut world, 4).await;
+    let info = world.nodes[added].info.clone();
+    world.nodes[leader].group().replace(lost_info.node_id, info).await.expect("it is replaced");
+    let members = world.nodes[leader].group().status().members;
+    assert!(members.is_voter(NodeId(4)) && members.get(lost_info.node_id).is_none(), "{members:?}");
+    world.write("a", 2).await;
+    world.converge("a", &[1, 2]).await;
+
+    let mut again = lost_info;
+    again.birth_id = Uuid::from_u128(99);
+    let refused = world.nodes[world.leader().await].group().add_learner(again).await;
+    assert!(matches!(&refused, Err(MembersError::Refused { reason }) if reason.contains("used before")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_change_that_would_stop_the_shard_is_refused() {
+    let mut world = World::born(3).await;
+    let leader = world.leader().await;
+    let (down, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let alone = world.nodes[leader].info.clone();
+    let taken = world.nodes[leader].group().add_learner(crate::NodeInfo { birth_id: Uuid::from_u128(5), ..alone }).await;
+    assert!(matches!(taken, Err(MembersError::Refused { .. })), "{taken:?}");
+    world.nodes[down].kill();
+    let group = world.nodes[leader].group().clone();
+    until("the dead node is noticed", || {
+        let silent = group.status().replication.get(&world.nodes[down].info.node_id)?.silent?;
+        (silent > Duration::from_secs(1)).then_some(())
+    })
+    .await;
+    let removed = group.remove(world.nodes[other].info.node_id).await;
+    assert!(matches!(removed, Err(MembersError::Refused { .. })), "{removed:?}");
+    group.remove(world.nodes[down].info.node_id).await.expect("the dead one may go");
+}
+
+#[tokio::test]
+async fn leadership_goes_where_it_is_sent_and_writes_go_on() {
+    let world = World::born(3).await;
+    for round in 1..=6 {
+        let leader = world.leader().await;
+        let target = world.nodes[(leader + 1) % 3].info.node_id;
+        world.nodes[leader].group().transfer_leader(target).await.expect("it takes over");
+        let now = world.leader().await;
+        assert_eq!(world.nodes[now].info.node_id, target);
+        world.write("a", round).await;
+    }
+    let leader = world.leader().await;
+    assert!(world.nodes[leader].group().hand_over(Duration::from_secs(5)).await, "a healthy follower takes over");
+    world.write("a", 7).await;
+    world.converge("a", &(1..=7).collect::<Vec<_>>()).await;
+}
+
+#[test]
+fn preferred_leaders_are_spread_over_the_voters() {
+    let voters = [NodeId(7), NodeId(2), NodeId(5)];
+    let preferred = |shard| preferred_leader(cairn_machine::ShardId(shard), &voters);
+    assert_eq!((0..4).map(preferred).collect::<Vec<_>>(), [2, 5, 7, 2].map(|id| Some(NodeId(id))));
+    assert_eq!(preferred_leader(SHARD, &[]), None);
+}
+
+#[tokio::test]
+async fn a_shard_returns_to_its_preferred_leader_by_itself() {
+    let world = World::born(3).await;
+    let settings = crate::BalanceSettings {
+        interval: Duration::from_millis(50),
+        settle: Duration::from_millis(100),
+        ..crate::BalanceSettings::default()
+    };
+    for node in &world.nodes {
+        node.runtime().spawn(crate::balance_leaders(node.groups().clone(), settings));
+    }
+    until("node 1 leads, which shard 0 prefers", || world.nodes[0].group().is_leader().then_some(())).await;
+}

@@ -1,0 +1,166 @@
+//! What comes to the peer port from somebody who has no business there changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_machine::NodeId;
+use tonic::{Code, Request};
+use uuid::Uuid;
+
+use super::world::{Connector, Node, SHARD, World, until};
+use crate::identity::{Identity, Party};
+use crate::peers::Peers;
+use crate::{BirthError, form, proto};
+
+/// A caller with an identity of its choice.
+fn caller(world: &World, identity: Identity) -> Arc<Peers> {
+    let connector = Connector { network: world.network.clone(), from: "stranger".to_owned() };
+    Peers::new(identity, Arc::new(connector))
+}
+
+fn vote_request(term: u64, node_id: u64) -> proto::VoteRequest {
+    let ballot = proto::Ballot { term, node_id, committed: false };
+    let last = proto::LogId { term, leader: node_id, index: 1 << 40 };
+    proto::VoteRequest { shard: u32::from(SHARD.0), ballot: Some(ballot), last: Some(last), leadership_transfer: true }
+}
+
+async fn vote(
+    world: &World,
+    identity: Identity,
+    to: Party,
+    request: proto::VoteRequest,
+) -> Result<proto::VoteReply, tonic::Status> {
+    let peers = caller(world, identity);
+    let request: Request<_> = peers.request(request, Some(to));
+    let link = peers.link("peer-1:1").unwrap();
+    let mut client = link.client();
+    client.vote(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn a_call_of_a_foreign_cluster_node_or_birth_is_refused_and_moves_no_term() {
+    let world = World::born(3).await;
+    let term = world.nodes[0].group().status().term;
+    let target = Party::from(&world.nodes[0].info);
+    let honest = world.nodes[1].identity();
+    let cases = [
+        ("another cluster", Identity { cluster_id: Uuid::from_u128(7), ..honest }, target, vote_request(term + 1, 2)),
+        ("another birth", Identity { birth_id: Uuid::from_u128(7), ..honest }, target, vote_request(term + 1, 2)),
+        ("another target", honest, Party { node_id: NodeId(3), ..target }, vote_request(term + 1, 2)),
+        ("another birth of the target", honest, Party { birth_id: Uuid::from_u128(7), ..target }, vote_request(term + 1, 2)),
+        ("a ballot of another node", honest, target, vote_request(term + 1, 3)),
+        ("an absurd term", honest, target, vote_request(u64::MAX, 2)),
+        ("a term that leaps", honest, target, vote_request(term + (1 << 41), 2)),
+    ];
+    for (what, identity, to, request) in cases {
+        let answer = vote(&world, identity, to, request).await;
+        let status = answer.expect_err(what);
+        assert_eq!(status.code(), Code::PermissionDenied, "{what}: {status}");
+    }
+    assert_eq!(world.nodes[0].group().status().term, term);
+    world.write("a", 1).await;
+}
+
+#[tokio::test]
+async fn a_malformed_call_is_an_error_and_the_shard_goes_on() {
+    let world = World::born(1).await;
+    let target = Party::from(&world.nodes[0].info);
+    let identity = Identity { node_id: NodeId(2), birth_id: Uuid::from_u128(2), ..world.nodes[0].identity() };
+    let peers = caller(&world, identity);
+    let link = peers.link("peer-1:1").unwrap();
+
+    let no_ballot = proto::VoteRequest { shard: 0, ..Default::default() };
+    let answer = vote(&world, identity, target, no_ballot).await;
+    assert_eq!(answer.unwrap_err().code(), Code::InvalidArgument);
+
+    let append = |shard: u32, index: u64, record: &'static [u8]| proto::AppendRequest {
+        shard,
+        ballot: Some(proto::Ballot { term: 1 << 20, node_id: 2, committed: true }),
+        previous: None,
+        committed: None,
+        entries: vec![proto::Entry { term: 1, leader: 2, index, record: bytes::Bytes::from_static(record) }],
+    };
+    let cases = [
+        ("no such shard", append(9, 0, &[1, 0]), Code::Unavailable),
+        ("a shard out of range", append(70_000, 0, &[1, 0]), Code::InvalidArgument),
+        ("a hole", append(0, 7, &[1, 0]), Code::InvalidArgument),
+        ("an unknown record", append(0, 0, &[9, 9]), Code::InvalidArgument),
+        ("an empty record", append(0, 0, &[]), Code::InvalidArgument),
+    ];
+    for (what, message, code) in cases {
+        let request = peers.request(tokio_stream::iter([message]), Some(target));
+        let mut client = link.client();
+        let answer = client.append(request).await;
+        assert_eq!(answer.map(|_| ()).expect_err(what).code(), code, "{what}");
+    }
+
+    let parts = [proto::CheckpointPart { part: Some(proto::checkpoint_part::Part::Frame(bytes::Bytes::new())) }];
+    let request = peers.request(tokio_stream::iter(parts), Some(target));
+    let mut client = link.client();
+    assert_eq!(client.checkpoint(request).await.unwrap_err().code(), Code::InvalidArgument);
+    world.write("a", 1).await;
+}
+
+#[tokio::test]
+async fn a_wiped_founder_does_not_form_a_second_cluster() {
+    let mut world = World::born(3).await;
+    world.write("a", 1).await;
+    world.nodes[0].kill();
+    world.nodes[0].wipe(Uuid::from_u128(0xdead));
+    world.start(0).await;
+    let refused = form(world.nodes[0].groups(), world.nodes[0].peers()).await;
+    assert!(matches!(refused, Err(BirthError::BornAlready { .. })), "{refused:?}");
+    assert!(!world.nodes[0].group().is_initialised());
+    // The others go on without it, and it takes part in nothing under its old node id.
+    world.write("a", 2).await;
+    assert_eq!(world.nodes[0].events("a").await.len(), 0);
+}
+
+#[tokio::test]
+async fn founders_that_disagree_form_nothing() {
+    let mut world = World::new(2);
+    world.found();
+    world.nodes[1].founders.0.insert(NodeId(3), "peer-3:1".to_owned());
+    world.start_all().await;
+    let refused = form(world.nodes[0].groups(), world.nodes[0].peers()).await;
+    assert!(matches!(refused, Err(BirthError::Disagreement { .. })), "{refused:?}");
+    assert!(world.nodes.iter().all(|node| !node.group().is_initialised()));
+}
+
+#[tokio::test]
+async fn a_second_initialisation_is_refused() {
+    let world = World::born(1).await;
+    let refused = world.nodes[0].group().initialize(vec![world.nodes[0].info.clone()]).await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn an_unreachable_peer_is_not_called_in_a_hot_loop() {
+    let mut world = World::born(3).await;
+    let leader = world.leader().await;
+    let dead = (leader + 1) % 3;
+    world.nodes[dead].kill();
+    let (from, to) = (world.nodes[leader].info.peer_address.clone(), world.nodes[dead].info.peer_address.clone());
+    // Refused at once, which is what tempts a loop: replication has something to send all the time.
+    world.network.isolate(&to);
+    let before = world.network.connects(&from, &to);
+    let begun = tokio::time::Instant::now();
+    let mut number = 0;
+    while begun.elapsed() < Duration::from_secs(1) {
+        number += 1;
+        world.write("a", number).await;
+    }
+    let tried = world.network.connects(&from, &to) - before;
+    assert!(tried <= 60, "{tried} connections were tried in a second");
+    assert!(tried >= 1, "it was not tried at all");
+}
+
+#[tokio::test]
+async fn a_node_that_was_never_told_waits_and_disturbs_nobody() {
+    let world = World::born(1).await;
+    let mut lone = Node::new(9, world.nodes[0].cluster_id);
+    lone.start(&world.network).await.expect("it starts");
+    world.write("a", 1).await;
+    let status = until("a status", || Some(lone.group().status())).await;
+    assert_eq!((status.term, status.leader, status.last), (0, None, None));
+}
