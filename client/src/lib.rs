@@ -23,6 +23,7 @@ mod follow;
 mod journal;
 mod limits;
 mod listing;
+pub mod memory;
 mod node;
 mod pipeline;
 mod recover;

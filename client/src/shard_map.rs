@@ -100,8 +100,9 @@ impl ShardMap {
             let address = self.members.get(&shard.leader).cloned();
             let (Some(place), Some(address)) = (self.shards.get_mut(shard.shard as usize), address) else { continue };
             match place {
-                // An older leader, or the one that is known: suspicion stays.
-                Some(known) if known.term > shard.term || (known.term == shard.term && known.address == address) => {}
+                Some(known) if known.term > shard.term => {}
+                // What others say of a leader that could not be reached is old; what it says itself shows that it is there.
+                Some(known) if known.term == shard.term && known.address == address && shard.leader != status.node_id => {}
                 _ => *place = Some(Leader { address, term: shard.term, suspected_until: None }),
             }
         }
@@ -135,5 +136,84 @@ impl ShardMap {
     pub(crate) fn is_complete(&self, now: Instant) -> bool {
         let shards = self.shards.len();
         shards > 0 && (0..shards).all(|shard| self.leader(ShardId(u16::try_from(shard).unwrap_or(u16::MAX)), now).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_api::v1::{Node, Shard};
+
+    use super::*;
+
+    fn status(node_id: u64, leader: u64, term: u64) -> StatusResponse {
+        let nodes = (1..=3).map(|node_id| Node { node_id, client_address: format!("node-{node_id}:1"), ..Node::default() });
+        StatusResponse {
+            cluster_id: "cluster".to_owned(),
+            node_id,
+            shards: 1,
+            nodes: nodes.collect(),
+            shard_states: vec![Shard { shard: 0, leader, term, ..Shard::default() }],
+            ..StatusResponse::default()
+        }
+    }
+
+    fn leader(map: &ShardMap) -> Option<&str> {
+        map.leader(ShardId(0), Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_of_the_highest_term_is_believed() {
+        let mut map = ShardMap::new(vec!["node-1:1".to_owned()]);
+        map.learn(&status(1, 1, 7)).unwrap();
+        map.learn(&status(2, 2, 9)).unwrap();
+        map.learn(&status(3, 3, 8)).unwrap();
+        assert_eq!(leader(&map), Some("node-2:1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_cannot_be_reached_is_left_alone_until_it_speaks_or_time_passes() {
+        let mut map = ShardMap::new(vec!["node-1:1".to_owned()]);
+        map.learn(&status(1, 1, 7)).unwrap();
+        map.suspect(ShardId(0), "node-1:1", Instant::now());
+        assert_eq!(leader(&map), None);
+        map.learn(&status(2, 1, 7)).unwrap();
+        assert_eq!(leader(&map), None, "what another one says of it may be old");
+        map.learn(&status(1, 1, 7)).unwrap();
+        assert_eq!(leader(&map), Some("node-1:1"), "it speaks itself");
+        map.suspect(ShardId(0), "node-1:1", Instant::now());
+        tokio::time::advance(SUSPICION).await;
+        assert_eq!(leader(&map), Some("node-1:1"), "time has passed");
+        map.suspect(ShardId(0), "node-1:1", Instant::now());
+        map.learn(&status(2, 2, 8)).unwrap();
+        assert_eq!(leader(&map), Some("node-2:1"), "another one leads by now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_is_followed_at_once_and_a_later_term_overrules_it() {
+        let mut map = ShardMap::new(vec!["node-1:1".to_owned()]);
+        map.learn(&status(1, 1, 7)).unwrap();
+        map.hint(ShardId(0), "node-3:1");
+        assert_eq!(leader(&map), Some("node-3:1"));
+        map.learn(&status(2, 2, 9)).unwrap();
+        assert_eq!(leader(&map), Some("node-2:1"));
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_or_of_none_is_not_believed() {
+        let mut map = ShardMap::new(vec!["node-1:1".to_owned()]);
+        map.learn(&StatusResponse { cluster_id: "cluster".to_owned(), ..StatusResponse::default() }).unwrap_err();
+        map.learn(&status(1, 1, 7)).unwrap();
+        map.learn(&StatusResponse { cluster_id: "foreign".to_owned(), ..status(2, 2, 9) }).unwrap_err();
+        assert_eq!(leader(&map), Some("node-1:1"));
+    }
+
+    #[test]
+    fn members_are_learnt_and_an_address_that_does_not_answer_is_passed_over() {
+        let mut map = ShardMap::new(vec!["balancer:1".to_owned()]);
+        map.learn(&status(1, 1, 7)).unwrap();
+        assert_eq!(map.addresses(), ["balancer:1", "node-1:1", "node-2:1", "node-3:1"]);
+        let first = map.any().unwrap();
+        map.pass_over(&first);
+        assert_ne!(map.any().unwrap(), first);
     }
 }
