@@ -239,7 +239,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
 
     let (disk_sender, disk) = watch::channel(crate::disk::DiskState::default());
     let core = Arc::new(Core {
-        shards: open::shards(&opened.groups, &settings, &parts, &metrics, &tasks),
+        shards: open::shards(&opened.groups, &settings, &parts, &metrics, &stop, &tasks),
         admission: Admission::new(settings.limits.in_flight_commands_max, settings.limits.in_flight_bytes_max),
         replays: Arc::new(Semaphore::new(settings.limits.replays_max)),
         follows: Arc::new(Semaphore::new(settings.limits.follows_max)),

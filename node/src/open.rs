@@ -164,7 +164,14 @@ fn serve_peers(
 }
 
 /// The shards with their proposers, in order.
-pub(crate) fn shards(groups: &Groups, settings: &Settings, parts: &Parts, metrics: &Metrics, tasks: &TaskTracker) -> Vec<Shard> {
+pub(crate) fn shards(
+    groups: &Groups,
+    settings: &Settings,
+    parts: &Parts,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Vec<Shard> {
     let proposer_settings =
         ProposerSettings { in_flight_max: settings.limits.proposals_in_flight_max, deadline: settings.request_deadline() };
     let shards: Vec<_> = groups
@@ -173,7 +180,7 @@ pub(crate) fn shards(groups: &Groups, settings: &Settings, parts: &Parts, metric
         .map(|group| {
             let target = Arc::new(GroupTarget(group.clone()));
             let metrics = metrics.shard(group.shard());
-            let (proposer, task) = Proposer::start(target, Arc::clone(&parts.clock), metrics, proposer_settings);
+            let (proposer, task) = Proposer::start(target, Arc::clone(&parts.clock), metrics, proposer_settings, stop.clone());
             tasks.spawn(task);
             Shard { id: group.shard(), group, proposer }
         })

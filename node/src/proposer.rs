@@ -21,6 +21,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admitted;
 use crate::clock::Clock;
@@ -105,15 +106,16 @@ impl Submission {
 }
 
 impl Proposer {
-    /// Starts a shard's proposer: the task ends when the last handle is gone and everything is answered.
+    /// Starts a shard's proposer: the task ends when `stop` is cancelled, or the last handle is gone, and everything is answered.
     pub(crate) fn start(
         target: Arc<dyn Target>,
         clock: Arc<dyn Clock>,
         metrics: ShardMetrics,
         settings: ProposerSettings,
+        stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, submissions) = mpsc::unbounded_channel();
-        let task = Gatherer { submissions, waiting: VecDeque::new(), target, clock, metrics, settings };
+        let task = Gatherer { submissions, waiting: VecDeque::new(), target, clock, metrics, settings, stop };
         (Self { submissions: sender }, task.run())
     }
 
@@ -197,6 +199,7 @@ struct Gatherer {
     clock: Arc<dyn Clock>,
     metrics: ShardMetrics,
     settings: ProposerSettings,
+    stop: CancellationToken,
 }
 
 impl Gatherer {
@@ -227,6 +230,7 @@ impl Gatherer {
                     }
                     None => open = false,
                 },
+                () = self.stop.cancelled(), if !self.submissions.is_closed() => self.submissions.close(),
             }
         }
     }

@@ -189,7 +189,8 @@ pub struct DiskSettings {
 pub struct TelemetrySettings {
     /// How log lines look. Default: text.
     pub format: LogFormat,
-    /// Which log lines are written, as `tracing` filters are: `info`, or `info,cairn_raft=debug`. Default: info.
+    /// Which log lines are written, as `tracing` filters are: `info`, or `info,cairn_raft=debug`. Default:
+    /// `info,openraft=error`, since openraft warns of every heartbeat that does not reach a node that is down.
     pub filter: String,
 }
 
@@ -295,7 +296,7 @@ impl Default for DiskSettings {
 
 impl Default for TelemetrySettings {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
+        Self { format: LogFormat::Text, filter: "info,openraft=error".into() }
     }
 }
 

@@ -132,6 +132,7 @@ async fn a_leader_that_stops_hands_over_and_no_write_fails_for_good() {
     let leader = cluster.leader(0).await;
     let (channel_of_others, others): (Vec<_>, Vec<_>) = cluster.running().into_iter().map(|id| (cluster.channel(id), id)).unzip();
     assert!(others.contains(&leader));
+    let written = std::cell::Cell::new(0);
     let writer = async {
         let mut longest = std::time::Duration::ZERO;
         for number in 2..=300 {
@@ -149,10 +150,16 @@ async fn a_leader_that_stops_hands_over_and_no_write_fails_for_good() {
             })
             .await;
             longest = longest.max(begun.elapsed());
+            written.set(number);
         }
         longest
     };
-    let (longest, ()) = tokio::join!(writer, cluster.stop(leader));
+    let stop = async {
+        eventually("writes are on their way", async || (written.get() >= 50).then_some(())).await;
+        cluster.stop(leader).await;
+        assert!(written.get() < 300, "the stop came in the middle");
+    };
+    let (longest, ()) = tokio::join!(writer, stop);
     assert!(longest < std::time::Duration::from_secs(2), "a write took {longest:?}");
     let follower = cluster.running()[0];
     let (events, end) = cluster.replay(follower, "account-1", strong()).await;

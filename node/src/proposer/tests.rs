@@ -61,7 +61,7 @@ fn world(in_flight_max: usize) -> World {
     let target = Arc::new(HeldTarget::default());
     let settings = ProposerSettings { in_flight_max, deadline: Duration::from_secs(10) };
     let metrics = Metrics::new().shard(cairn_machine::ShardId(0));
-    let (proposer, task) = Proposer::start(target.clone(), Arc::new(FixedClock), metrics, settings);
+    let (proposer, task) = Proposer::start(target.clone(), Arc::new(FixedClock), metrics, settings, CancellationToken::new());
     tokio::spawn(task);
     let (answers_sender, answers) = mpsc::unbounded_channel();
     World { target, proposer, admission: Admission::new(100_000, usize::MAX / 2), answers, answers_sender }

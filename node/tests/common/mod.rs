@@ -147,6 +147,9 @@ impl Cluster {
     }
 
     pub fn of_nobody() -> Self {
+        // `RUST_LOG=info` shows what the nodes say.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         Self { network: DuplexNetwork::new(), members: BTreeMap::new() }
     }
 
