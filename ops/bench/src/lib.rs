@@ -51,13 +51,8 @@ pub(crate) struct Run<'a> {
 /// # Errors
 /// The first failure that is not overcome by trying again: figures of a cluster that fails would mean nothing.
 pub async fn run(cairn: &Cairn, gauge: &dyn Gauge, plan: &Plan, observer: &dyn Observer) -> Result<Report, Error> {
-    let run = Run {
-        cairn,
-        gauge,
-        name: format!("bench-{}", Uuid::now_v7().simple()),
-        warm_up: plan.warm_up,
-        duration: plan.duration,
-    };
+    let run =
+        Run { cairn, gauge, name: format!("bench-{}", Uuid::now_v7().simple()), warm_up: plan.warm_up, duration: plan.duration };
     let begun = Instant::now();
     let mut points = Vec::new();
     for (ordinal, point) in plan.points.iter().enumerate() {

@@ -88,11 +88,7 @@ impl Meter {
 }
 
 /// Puts load on the cluster and measures it. `load` must end by itself once the meter is over.
-pub(crate) async fn measure<E>(
-    run: &Run<'_>,
-    meter: &Meter,
-    load: impl Future<Output = Result<(), E>>,
-) -> Result<Measured, E> {
+pub(crate) async fn measure<E>(run: &Run<'_>, meter: &Meter, load: impl Future<Output = Result<(), E>>) -> Result<Measured, E> {
     let gauges = async {
         tokio::time::sleep_until(meter.shared.begin).await;
         let before = run.gauge.read().await;

@@ -63,9 +63,9 @@ async fn replay_all(cairn: Cairn, journals: Vec<String>, events_each: usize, met
         for name in &journals {
             let begun = Instant::now();
             let journal = cairn.journal(name.as_str())?;
-            let mut events = std::pin::pin!(journal.replay(..));
+            let mut events = journal.replay(..).start();
             let mut count = 0;
-            while events.try_next().await?.is_some() {
+            while events.next().await?.is_some() {
                 count += 1;
             }
             assert_eq!(count, events_each, "a replay gives every event of {name}");

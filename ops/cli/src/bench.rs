@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::node_client::NodeClient;
-use crate::output::{Format, Row, line};
+use crate::output::{Format, Row};
 
 /// How long a node may take to say what it uses: a node under full load answers late.
 const GAUGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -76,8 +76,7 @@ impl BenchArguments {
         let [warm_up, duration] = [self.warm_up_seconds, self.seconds].map(Duration::from_secs_f64);
         let mut plan = Plan::standard(scope, warm_up, duration);
         if let Some(writers) = self.writers {
-            plan.points =
-                vec![Point::Append { writers, payload_bytes: self.payload_bytes, batch: self.batch }];
+            plan.points = vec![Point::Append { writers, payload_bytes: self.payload_bytes, batch: self.batch }];
         }
         plan
     }
@@ -123,7 +122,7 @@ impl Nodes {
     async fn find(shared: &Shared) -> anyhow::Result<Self> {
         let status = crate::cluster::any_status(&shared.endpoints).await?;
         let nodes = status.nodes.iter().map(|node| NodeClient::new(&node.client_address, GAUGE_DEADLINE));
-        Ok(Self(nodes.collect::<anyhow::Result<_>>()?))
+        Ok(Self(nodes.collect::<Result<_, _>>()?))
     }
 }
 

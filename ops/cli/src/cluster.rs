@@ -5,6 +5,7 @@ mod status;
 pub use status::any_status;
 
 use cairn_client::Cairn;
+use cairn_machine::{NodeId, ShardId};
 use clap::Subcommand;
 
 use crate::arguments::Shared;
@@ -70,10 +71,10 @@ async fn change(command: &ClusterCommand, cairn: &Cairn) -> anyhow::Result<Vec<S
     let cluster = cairn.cluster();
     Ok(match command {
         ClusterCommand::Status => Vec::new(),
-        ClusterCommand::Add { peer_address } => cluster.add(peer_address).await?,
-        ClusterCommand::Remove { node_id } => cluster.remove(*node_id).await?,
-        ClusterCommand::Replace { node_id, peer_address } => cluster.replace(*node_id, peer_address).await?,
-        ClusterCommand::TransferLeader { to, shard } => cluster.transfer_leader(*shard, *to).await?,
+        ClusterCommand::Add { peer_address } => cluster.add(peer_address.as_str()).await?,
+        ClusterCommand::Remove { node_id } => cluster.remove(NodeId(*node_id)).await?,
+        ClusterCommand::Replace { node_id, peer_address } => cluster.replace(NodeId(*node_id), peer_address.as_str()).await?,
+        ClusterCommand::TransferLeader { to, shard } => cluster.transfer_leader(shard.map(ShardId), to.map(NodeId)).await?,
     })
 }
 

@@ -44,7 +44,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// Leaders killed, each when this share of the events is acknowledged.
 const KILLS_AT: [f64; 2] = [0.12, 0.5];
 /// One atomic write a request, so that writes in flight are what the word says.
-const PACE: Pace = Pace { requests_in_flight_max: 256, groups_per_request_max: 1 };
+const PACE: Pace = Pace { requests_in_flight_max: 256, groups_per_request_max: 1, groups_ahead_max: 512 };
 
 /// `cairn demo ..`
 #[derive(Debug, Args)]
@@ -115,7 +115,11 @@ async fn whole(dir: &Path, shards: Option<u16>, events: &[u8]) -> anyhow::Result
     for (ordinal, kill) in kills.iter().enumerate() {
         narrator.say(format_args!("kill {}: {kill}", ordinal + 1));
     }
-    narrator.say(format_args!("{} journals are the same on three nodes, after {:.1} s", journals.len(), begun.elapsed().as_secs_f64()));
+    narrator.say(format_args!(
+        "{} journals are the same on three nodes, after {:.1} s",
+        journals.len(),
+        begun.elapsed().as_secs_f64()
+    ));
     let gap = kills.iter().map(|kill| kill.gap).max().unwrap_or_default();
     narrator.say(format_args!(
         "demo: ok: {total} events acknowledged, 0 lost, {} leaders killed, longest gap {} ms",

@@ -4,14 +4,15 @@
 
 use std::io::Write;
 
-use cairn_machine::{PersistenceId, ShardId, StoredEvent};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use anyhow::Result;
+use cairn_client::Error;
+use cairn_machine::{PersistenceId, ShardId};
+use futures::TryStreamExt;
 
 use crate::lines::Line;
 use crate::source::{Range, Source};
 
-/// Replays opened ahead of the one that is written; each holds no more than its window of flow control.
+/// Replays opened ahead of the one that is written; each holds one message.
 const REPLAYS_AHEAD: usize = 8;
 /// Lines are handed on when this many bytes are there.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -30,13 +31,7 @@ pub enum Order {
 ///
 /// # Errors
 /// Why they cannot be read, or written.
-pub async fn export(
-    source: &Source,
-    prefix: &str,
-    order: Order,
-    out: &mut impl Write,
-    progress: impl Fn(u64),
-) -> anyhow::Result<u64> {
+pub async fn export(source: &Source, prefix: &str, order: Order, out: &mut impl Write, progress: impl Fn(u64)) -> Result<u64> {
     let mut writer = LineWriter { out, buffer: Vec::with_capacity(BUFFER_BYTES), count: 0, progress };
     match order {
         Order::Id => by_id(source, prefix, &mut writer).await?,
@@ -45,31 +40,32 @@ pub async fn export(
     writer.finish()
 }
 
-async fn by_id<W: Write, P: Fn(u64)>(source: &Source, prefix: &str, writer: &mut LineWriter<'_, W, P>) -> anyhow::Result<()> {
-    type Opened = (PersistenceId, BoxStream<'static, anyhow::Result<StoredEvent>>);
-    let open = |persistence_id: PersistenceId| async move {
-        let events = source.replay(&persistence_id, Range::ALL).await?;
-        Ok::<Opened, anyhow::Error>((persistence_id, events))
+async fn by_id<W: Write, P: Fn(u64)>(source: &Source, prefix: &str, writer: &mut LineWriter<'_, W, P>) -> Result<()> {
+    let journals = futures::stream::try_unfold(source.journals(prefix), |mut journals| async move {
+        Ok(journals.next().await?.map(|journal| (journal.persistence_id, journals)))
+    });
+    let begin = |persistence_id: PersistenceId| async move {
+        let mut events = source.replay(&persistence_id, Range::ALL);
+        // The first message of it is fetched here, before its turn comes.
+        let first = events.next().await?;
+        Ok::<_, Error>((persistence_id, first, events))
     };
-    let mut journals = source.journals(prefix).map_ok(open).try_buffered(REPLAYS_AHEAD);
-    while let Some((persistence_id, mut events)) = journals.try_next().await? {
-        while let Some(event) = events.try_next().await? {
+    let mut begun = std::pin::pin!(journals.map_ok(begin).try_buffered(REPLAYS_AHEAD));
+    while let Some((persistence_id, mut next, mut events)) = begun.try_next().await? {
+        while let Some(event) = next {
             writer.write(&Line::of(&persistence_id, event))?;
+            next = events.next().await?;
         }
     }
     Ok(())
 }
 
-async fn by_position<W: Write, P: Fn(u64)>(
-    source: &Source,
-    prefix: &str,
-    writer: &mut LineWriter<'_, W, P>,
-) -> anyhow::Result<()> {
+async fn by_position<W: Write, P: Fn(u64)>(source: &Source, prefix: &str, writer: &mut LineWriter<'_, W, P>) -> Result<()> {
     for shard in 0..source.shards().await? {
-        let mut events = source.shard(ShardId(shard)).await?;
-        while let Some((persistence_id, event)) = events.next().await.transpose()? {
-            if persistence_id.as_str().starts_with(prefix) {
-                writer.write(&Line::of(&persistence_id, event))?;
+        let mut events = source.shard(ShardId(shard));
+        while let Some(event) = events.next().await? {
+            if event.persistence_id.as_str().starts_with(prefix) {
+                writer.write(&Line::of(&event.persistence_id, event.stored))?;
             }
         }
     }
@@ -84,7 +80,7 @@ struct LineWriter<'a, W, P> {
 }
 
 impl<W: Write, P: Fn(u64)> LineWriter<'_, W, P> {
-    fn write(&mut self, line: &Line) -> anyhow::Result<()> {
+    fn write(&mut self, line: &Line) -> Result<()> {
         line.render(&mut self.buffer);
         self.count += 1;
         if self.buffer.len() >= BUFFER_BYTES {
@@ -93,14 +89,14 @@ impl<W: Write, P: Fn(u64)> LineWriter<'_, W, P> {
         Ok(())
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
+    fn flush(&mut self) -> Result<()> {
         self.out.write_all(&self.buffer)?;
         self.buffer.clear();
         (self.progress)(self.count);
         Ok(())
     }
 
-    fn finish(mut self) -> anyhow::Result<u64> {
+    fn finish(mut self) -> Result<u64> {
         self.flush()?;
         self.out.flush()?;
         Ok(self.count)

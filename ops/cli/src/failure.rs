@@ -2,7 +2,6 @@
 
 use std::io;
 
-use cairn_api::v1::{Failure, Reason};
 use cairn_client::Error;
 
 use crate::exit::{Exit, Stop};
@@ -29,9 +28,6 @@ fn exit_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<Error>() {
         return Some(exit_of_client(error));
-    }
-    if let Some(status) = cause.downcast_ref::<tonic::Status>() {
-        return Some(exit_of_status(status));
     }
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return (error.kind() == io::ErrorKind::BrokenPipe).then_some(Exit::Done);
@@ -66,18 +62,6 @@ fn exit_of_client(error: &Error) -> Exit {
     }
 }
 
-/// A node that was asked directly: only reads are.
-fn exit_of_status(status: &tonic::Status) -> Exit {
-    let Some(failure) = Failure::from_status(status) else { return Exit::Unavailable };
-    match failure.reason() {
-        Reason::Invalid | Reason::TooLarge => Exit::Input,
-        Reason::Gone | Reason::Damaged => Exit::Damaged,
-        Reason::NotFound => Exit::NotFound,
-        Reason::Unsafe | Reason::Conflict | Reason::Fenced | Reason::EpochMoved => Exit::Refused,
-        _ => Exit::Unavailable,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
@@ -101,9 +85,6 @@ mod tests {
         check(Error::Unsafe { message: message() }, Exit::Refused);
         check(Error::Invalid { message: message() }, Exit::Input);
         check(Error::Damaged { message: message() }, Exit::Damaged);
-        check(tonic::Status::from(Failure::new(Reason::Behind, "late")), Exit::Unavailable);
-        check(tonic::Status::from(Failure::new(Reason::Gone, "gone")), Exit::Damaged);
-        check(tonic::Status::unavailable("no connection"), Exit::Unavailable);
         check(io::Error::from(io::ErrorKind::BrokenPipe), Exit::Done);
         check(io::Error::from(io::ErrorKind::NotFound), Exit::Failed);
     }

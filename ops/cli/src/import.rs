@@ -20,8 +20,6 @@ pub use groups::{Group, Groups, InputError};
 
 /// The writer of every import: always the same, so that a second run is the same writes again. Persisted: never change.
 pub const IMPORT_WRITER: &str = "cairn-import";
-/// Atomic writes read ahead.
-const QUEUED_GROUPS_MAX: usize = 8_192;
 /// Bytes of atomic writes read ahead; one more may come on top.
 const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of atomic writes in one request; a single one may be larger.
@@ -34,11 +32,7 @@ pub trait Target {
 
     /// Stores the atomic writes of one journal, if its highest number is still `after`, and tries again until the outcome is
     /// known or a deadline ends.
-    fn write(
-        &self,
-        after: Option<SequenceNumber>,
-        groups: &[Group],
-    ) -> impl Future<Output = Result<WriteReply, Self::Error>>;
+    fn write(&self, after: Option<SequenceNumber>, groups: &[Group]) -> impl Future<Output = Result<WriteReply, Self::Error>>;
 }
 
 /// Sees an import go on, and may slow it down.
@@ -60,6 +54,8 @@ pub struct Pace {
     pub requests_in_flight_max: usize,
     /// Atomic writes in one request at most.
     pub groups_per_request_max: usize,
+    /// Atomic writes read ahead at most: how far the order of the file may be left for the sake of many journals at once.
+    pub groups_ahead_max: usize,
 }
 
 /// What was imported.
@@ -133,7 +129,7 @@ where
     let mut ended = false;
     loop {
         let may_send = stopped.is_none() && !queues.ready.is_empty() && in_flight.len() < pace.requests_in_flight_max;
-        let may_read = stopped.is_none() && !ended && queues.have_room();
+        let may_read = stopped.is_none() && !ended && queues.have_room(pace.groups_ahead_max);
         tokio::select! {
             biased;
             Some(answered) = in_flight.next(), if !in_flight.is_empty() => {
@@ -220,8 +216,8 @@ struct Queue {
 }
 
 impl Queues {
-    fn have_room(&self) -> bool {
-        self.groups < QUEUED_GROUPS_MAX && self.bytes < QUEUED_BYTES_MAX
+    fn have_room(&self, groups_max: usize) -> bool {
+        self.groups < groups_max && self.bytes < QUEUED_BYTES_MAX
     }
 
     fn put(&mut self, group: Group) {

@@ -1,23 +1,21 @@
 //! `cairn journal`: events of persistent actors, for operators.
 
 mod append;
-mod events;
 mod read;
 mod transfer;
 mod view;
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
+use cairn_client::{Deletion, Listing};
+use cairn_machine::SequenceNumber;
 use clap::{Args, Subcommand};
-use futures::TryStreamExt;
 use serde::Serialize;
 
 use crate::arguments::Shared;
 use crate::connect::connect;
-use crate::exit::Stop;
 use crate::export::Order;
-use crate::output::Row;
+use crate::output::{Row, one_line};
 
 /// `cairn journal ..`
 #[derive(Debug, Subcommand)]
@@ -114,14 +112,10 @@ pub async fn run(command: &JournalCommand, shared: &Shared) -> anyhow::Result<()
         JournalCommand::Read(arguments) => read::read(arguments, shared).await,
         JournalCommand::Tail(arguments) => read::tail(arguments, shared).await,
         JournalCommand::Highest { persistence_id } => highest(persistence_id, shared).await,
-        JournalCommand::DeleteTo { persistence_id, to, permanent } => {
-            delete_to(persistence_id, *to, *permanent, shared).await
-        }
+        JournalCommand::DeleteTo { persistence_id, to, permanent } => delete_to(persistence_id, *to, *permanent, shared).await,
         JournalCommand::Ls { prefix, limit } => list(prefix, *limit, shared).await,
         JournalCommand::Import { file, in_flight } => transfer::import_file(file, *in_flight, shared).await,
-        JournalCommand::Export { file, prefix, order, from } => {
-            transfer::export_file(file, prefix, *order, from, shared).await
-        }
+        JournalCommand::Export { file, prefix, order, from } => transfer::export_file(file, prefix, *order, from, shared).await,
     }
 }
 
@@ -160,7 +154,12 @@ struct DeletedView {
 
 async fn delete_to(persistence_id: &str, to: DeleteBound, permanent: bool, shared: &Shared) -> anyhow::Result<()> {
     let journal = connect(shared).await?.journal(persistence_id)?;
-    let deleted = events::delete_to(&journal, to, permanent).await?;
+    let deletion = if permanent { Deletion::Permanent } else { Deletion::Logical };
+    let to = match to {
+        DeleteBound::All => SequenceNumber::MAX,
+        DeleteBound::To(number) => SequenceNumber(number),
+    };
+    let deleted = journal.delete_to(to, deletion).await?;
     shared.output().record(&DeletedView {
         persistence_id: persistence_id.to_owned(),
         deleted_to: deleted.deleted_to.0,
@@ -182,13 +181,30 @@ struct JournalView {
     changed: Option<String>,
 }
 
+impl JournalView {
+    fn of(journal: Listing) -> Self {
+        let known = journal.known;
+        Self {
+            persistence_id: journal.persistence_id.as_str().to_owned(),
+            highest: known.highest.0,
+            deleted_to: known.deleted_to.0,
+            removed_to: known.removed_to.0,
+            epoch: known.epoch.0,
+            writer: known.writer.as_str().to_owned(),
+            snapshots: journal.snapshots,
+            shard: journal.shard.0,
+            changed: (journal.timestamp.0 > 0).then(|| view::time(journal.timestamp)),
+        }
+    }
+}
+
 impl Row for JournalView {
     const COLUMNS: &'static [&'static str] =
         &["persistence id", "highest", "deleted to", "removed to", "epoch", "snapshots", "shard", "changed", "writer"];
 
     fn cells(&self) -> Vec<String> {
         vec![
-            view::one_line(&self.persistence_id),
+            one_line(&self.persistence_id),
             self.highest.to_string(),
             self.deleted_to.to_string(),
             self.removed_to.to_string(),
@@ -196,23 +212,19 @@ impl Row for JournalView {
             self.snapshots.to_string(),
             self.shard.to_string(),
             self.changed.clone().unwrap_or_else(|| "-".to_owned()),
-            view::one_line(&self.writer),
+            one_line(&self.writer),
         ]
     }
 }
 
 async fn list(prefix: &str, limit: Option<usize>, shared: &Shared) -> anyhow::Result<()> {
-    if limit == Some(0) {
-        return Err(anyhow!(Stop::input("--limit: must be at least 1")));
-    }
     let cairn = connect(shared).await?;
-    let mut journals = std::pin::pin!(events::journals(&cairn, prefix));
+    let mut journals = cairn.journals(prefix);
     let mut views = Vec::new();
-    while let Some(journal) = journals.try_next().await? {
-        views.push(journal);
-        if limit.is_some_and(|limit| views.len() >= limit) {
-            break;
-        }
+    while limit.is_none_or(|limit| views.len() < limit)
+        && let Some(journal) = journals.next().await?
+    {
+        views.push(JournalView::of(journal));
     }
     shared.output().rows(&views)
 }

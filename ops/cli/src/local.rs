@@ -123,7 +123,7 @@ impl LocalCluster {
             node.still_runs()?;
             match node.client.status().await {
                 Ok(status) => statuses.push(status),
-                Err(error) => return Ok(Err(format!("node {}: {}", node.node_id, error.message()))),
+                Err(error) => return Ok(Err(format!("node {}: {}", node.node_id, error))),
             }
         }
         Ok(Ok(statuses))
@@ -162,11 +162,6 @@ impl LocalNode {
             files,
             process: None,
         })
-    }
-
-    /// Its settings file.
-    pub fn settings(&self) -> &Path {
-        &self.files.settings
     }
 
     /// Where its log lines go.

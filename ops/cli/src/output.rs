@@ -2,8 +2,7 @@
 
 use std::io::Write;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 /// How results look.
@@ -103,9 +102,24 @@ pub fn plain(value: &serde_json::Value) -> String {
 
 fn table(columns: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if !columns.is_empty() {
         table.set_header(columns);
     }
     table
+}
+
+/// Text in which nothing moves the terminal's cursor: names and payloads come from anybody.
+pub fn one_line(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(one_line("a\n\u{1b}[2J\0é"), "a\\n\\u{1b}[2J\\u{0}é");
+    }
 }

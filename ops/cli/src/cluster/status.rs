@@ -142,7 +142,7 @@ pub async fn any_status(endpoints: &[String]) -> anyhow::Result<StatusResponse> 
     for address in endpoints {
         match NodeClient::new(address, NODE_DEADLINE)?.status().await {
             Ok(status) => return Ok(status),
-            Err(error) => failures.push(format!("{address}: {}", error.message())),
+            Err(error) => failures.push(format!("{address}: {}", error)),
         }
     }
     Err(anyhow!(Stop::new(Exit::Unavailable, format!("no node answers: {}", failures.join("; ")))))
@@ -164,7 +164,7 @@ async fn view(first: &StatusResponse) -> ClusterView {
 
 async fn ask(node: &Node) -> (&Node, Result<StatusResponse, String>) {
     let status = match NodeClient::new(&node.client_address, NODE_DEADLINE) {
-        Ok(client) => client.status().await.map_err(|error| error.message().to_owned()),
+        Ok(client) => client.status().await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     (node, status)
@@ -218,9 +218,7 @@ fn shard_view(shard: u32, statuses: &[&StatusResponse]) -> Option<ShardView> {
 /// Whether two replicas of a shard have different states at the same index.
 fn differs(shard: u32, statuses: &[&StatusResponse]) -> bool {
     let states = || statuses.iter().flat_map(|status| &status.shard_states).filter(|state| state.shard == shard);
-    states().any(|one| {
-        states().any(|other| one.state_hash_index == other.state_hash_index && one.state_hash != other.state_hash)
-    })
+    states().any(|one| states().any(|other| one.state_hash_index == other.state_hash_index && one.state_hash != other.state_hash))
 }
 
 #[cfg(test)]
@@ -228,13 +226,7 @@ mod tests {
     use super::*;
 
     fn status(node_id: u64, term: u64, leader: u64, hash_index: u64, hash: &'static [u8]) -> StatusResponse {
-        let shard = Shard {
-            leader,
-            term,
-            state_hash_index: hash_index,
-            state_hash: hash.into(),
-            ..Shard::default()
-        };
+        let shard = Shard { leader, term, state_hash_index: hash_index, state_hash: hash.into(), ..Shard::default() };
         StatusResponse { node_id, shards: 1, shard_states: vec![shard], ..StatusResponse::default() }
     }
 

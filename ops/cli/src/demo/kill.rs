@@ -21,7 +21,7 @@ const PACE_INTERVAL: Duration = Duration::from_millis(10);
 /// Writes let through at once just before a kill.
 const BURST: usize = 192;
 /// Writes in flight that the killer waits for: some are answered before the signal arrives.
-const IN_FLIGHT_WANTED: usize = 64;
+const IN_FLIGHT_WANTED: usize = 40;
 /// How long that may take.
 const BURST_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the others may take to go on without the victim.
@@ -112,21 +112,26 @@ pub async fn kill_a_leader(
     record.measure_gaps();
     record.let_through(BURST);
     let enough = record.until(|record| record.in_flight_everywhere() >= IN_FLIGHT_WANTED && record.in_flight(&shards) > 0);
-    let waited = tokio::time::timeout(BURST_DEADLINE, enough).await;
+    tokio::time::timeout(BURST_DEADLINE, enough)
+        .await
+        .with_context(|| format!("only {} writes are in flight at once, too few for a kill", record.in_flight_everywhere()))?;
     // Nothing is awaited from here to the signal, so no answer is taken in between: what is in flight here is in flight there.
     let (in_flight, in_flight_led) = (record.in_flight_everywhere(), record.in_flight(&shards));
     let events_before = record.events();
     cluster.node(node_id)?.kill()?;
     let begun = Instant::now();
-    ensure!(waited.is_ok() && in_flight >= IN_FLIGHT_MIN, "only {in_flight} writes were in flight at the kill");
-    narrator.say(format_args!("killed node {node_id} with SIGKILL: it led {} shard(s), {in_flight} writes in flight", shards.len()));
+    ensure!(in_flight >= IN_FLIGHT_MIN, "only {in_flight} writes were in flight at the kill");
+    narrator
+        .say(format_args!("killed node {node_id} with SIGKILL: it led {} shard(s), {in_flight} writes in flight", shards.len()));
     record.count_acknowledgements();
-    let gone_on = record.until(|record| {
-        record.events() - events_before >= EVENTS_WHILE_DEAD_MIN && record.all_acknowledged(&shards)
-    });
+    let gone_on =
+        record.until(|record| record.events() - events_before >= EVENTS_WHILE_DEAD_MIN && record.all_acknowledged(&shards));
     tokio::time::timeout(TAKE_OVER_DEADLINE, gone_on).await.with_context(|| {
         let events = record.events() - events_before;
-        format!("without node {node_id} only {events} events were acknowledged in {}", humantime::format_duration(TAKE_OVER_DEADLINE))
+        format!(
+            "without node {node_id} only {events} events were acknowledged in {}",
+            humantime::format_duration(TAKE_OVER_DEADLINE)
+        )
     })?;
     let events_while_dead = record.events() - events_before;
     cluster.node(node_id)?.start()?;

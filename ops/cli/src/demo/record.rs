@@ -53,11 +53,7 @@ struct ShardWatch {
 impl Record {
     /// A record of nothing yet, with a closed gate.
     pub fn new(shards: u16) -> Self {
-        let state = State {
-            journals: Journals::new(),
-            events: 0,
-            shards: vec![ShardWatch::default(); usize::from(shards)],
-        };
+        let state = State { journals: Journals::new(), events: 0, shards: vec![ShardWatch::default(); usize::from(shards)] };
         Self { shards, state: Mutex::new(state), permits: Semaphore::new(0), changed: Notify::new() }
     }
 

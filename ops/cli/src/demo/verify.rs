@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use cairn_api::Freshness;
-use cairn_machine::{PersistenceId, StoredEvent};
+use cairn_client::Error;
+use cairn_machine::{PersistenceId, SequenceNumber, StoredEvent};
 use futures::{StreamExt, TryStreamExt};
 
 use super::record::{Acknowledged, Journals};
 use crate::node_client::NodeClient;
+use crate::source::Range;
 
 /// Journals read at the same time.
 const REPLAYS_MAX: usize = 16;
@@ -21,11 +23,7 @@ pub type Differences = Vec<String>;
 ///
 /// # Errors
 /// If the node cannot be read.
-pub async fn compare_node(
-    node: &NodeClient,
-    expected: &Journals,
-    progress: impl Fn(u64),
-) -> Result<Differences, tonic::Status> {
+pub async fn compare_node(node: &NodeClient, expected: &Journals, progress: impl Fn(u64)) -> Result<Differences, Error> {
     let mut differences = compare_listing(node, expected).await?;
     let progress = &progress;
     let mut found = futures::stream::iter(expected)
@@ -33,10 +31,9 @@ pub async fn compare_node(
             let highest = journal.last().map_or(0, |last| last.event.sequence_number.0);
             // From this node's replica, as soon as it has come that far: the leader is not asked.
             let freshness = Freshness::AtLeast(highest);
-            let events = node.replay(persistence_id, 1..=i64::MAX as u64, false, freshness).await?;
-            let events: Vec<StoredEvent> = events.try_collect().await?;
+            let events = node.source(freshness).replay(persistence_id, Range::ALL).collect_all().await?;
             progress(events.len() as u64);
-            Ok::<_, tonic::Status>(compare_journal(persistence_id, journal, &events))
+            Ok::<_, Error>(compare_journal(persistence_id, journal, &events))
         })
         .buffer_unordered(REPLAYS_MAX);
     while let Some(more) = found.try_next().await? {
@@ -47,13 +44,13 @@ pub async fn compare_node(
 }
 
 /// Each journal is there, with its highest number, and no other.
-async fn compare_listing(node: &NodeClient, expected: &Journals) -> Result<Differences, tonic::Status> {
-    let journals: Vec<_> = node.journals("", Freshness::Strong).try_collect().await?;
-    let found: BTreeMap<_, _> = journals.iter().map(|journal| (journal.persistence_id.as_str(), journal.highest)).collect();
+async fn compare_listing(node: &NodeClient, expected: &Journals) -> Result<Differences, Error> {
+    let journals = node.source(Freshness::Strong).journals("").collect_all().await?;
+    let found: BTreeMap<_, _> = journals.iter().map(|journal| (&journal.persistence_id, journal.known.highest)).collect();
     let mut differences = Differences::new();
     for (persistence_id, journal) in expected {
-        let highest = journal.last().map_or(0, |last| last.event.sequence_number.0 as i64);
-        match found.get(persistence_id.as_str()) {
+        let highest = journal.last().map_or(SequenceNumber(0), |last| last.event.sequence_number);
+        match found.get(persistence_id) {
             None => differences.push(format!("journal {persistence_id:?} is not listed")),
             Some(&listed) if listed != highest => {
                 differences.push(format!("journal {persistence_id:?}: highest number {listed} instead of {highest}"));
@@ -98,7 +95,7 @@ fn compare_journal(persistence_id: &PersistenceId, expected: &[Acknowledged], fo
 
 #[cfg(test)]
 mod tests {
-    use cairn_machine::{Event, Position, SequenceNumber, Timestamp, WriterId};
+    use cairn_machine::{Event, Position, Timestamp, WriterId};
 
     use super::*;
 

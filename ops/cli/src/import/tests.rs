@@ -90,7 +90,7 @@ impl Observer for Unwatched {
     fn failed(&self, _: &[Group]) {}
 }
 
-const PACE: Pace = Pace { requests_in_flight_max: 40, groups_per_request_max: 16 };
+const PACE: Pace = Pace { requests_in_flight_max: 40, groups_per_request_max: 16, groups_ahead_max: 1_000 };
 
 async fn run(rules: &Rules, text: &str) -> Result<Imported, ImportError<Lost>> {
     import(Groups::new(text.as_bytes()), rules, &Unwatched, PACE).await

@@ -56,9 +56,9 @@ pub struct TailArguments {
 impl FromNode {
     /// Where to read.
     pub(super) async fn source(&self, shared: &Shared) -> anyhow::Result<Source> {
-        let Some(address) = &self.from_node else { return Ok(Source::Cluster(connect(shared).await?)) };
+        let Some(address) = &self.from_node else { return Ok(Source::cluster(connect(shared).await?)) };
         let freshness = if self.local { Freshness::Local } else { Freshness::Strong };
-        Ok(Source::Node(NodeClient::new(address, shared.deadline)?, freshness))
+        Ok(NodeClient::new(address, shared.deadline)?.source(freshness))
     }
 }
 
@@ -74,7 +74,7 @@ pub async fn read(arguments: &ReadArguments, shared: &Shared) -> anyhow::Result<
         to: arguments.to.map_or(Ok(SequenceNumber::MAX), |to| number("--to", to))?,
         include_deleted: arguments.deleted,
     };
-    let mut events = source.replay(&persistence_id, range).await?.take(arguments.max.unwrap_or(usize::MAX));
+    let mut events = source.replay(&persistence_id, range).take(arguments.max.unwrap_or(usize::MAX));
     while let Some(event) = events.try_next().await? {
         shared.output().item(&EventView::of(&persistence_id, event))?;
     }
@@ -92,15 +92,15 @@ pub async fn tail(arguments: &TailArguments, shared: &Shared) -> anyhow::Result<
         match (&arguments.persistence_id, arguments.shard) {
             (Some(persistence_id), _) => {
                 let journal = cairn.journal(persistence_id.as_str())?;
-                let mut events = journal.follow(number("--from", arguments.from)?);
-                while let Some(event) = events.try_next().await? {
+                let mut events = journal.follow(arguments.from);
+                while let Some(event) = events.next().await? {
                     output.item(&EventView::of(journal.persistence_id(), event))?;
                 }
             }
             (None, Some(shard)) => {
-                let mut events = cairn.follow_shard(ShardId(shard), Position(arguments.after));
-                while let Some(event) = events.try_next().await? {
-                    output.item(&EventView::of(&event.persistence_id, event.event))?;
+                let mut events = cairn.follow_shard(ShardId(shard), Position(arguments.after)).start();
+                while let Some(event) = events.next().await? {
+                    output.item(&EventView::of(&event.persistence_id, event.stored))?;
                 }
             }
             (None, None) => {}

@@ -21,6 +21,8 @@ use crate::progress;
 const READ_BYTES: usize = 256 * 1024;
 /// Atomic writes in one request at most.
 const GROUPS_PER_REQUEST_MAX: usize = 64;
+/// Atomic writes read ahead at most.
+const GROUPS_AHEAD_MAX: usize = 8_192;
 
 #[derive(Serialize)]
 struct ImportedView {
@@ -55,8 +57,11 @@ impl Observer for Bar {
 /// The first line that is wrong or refused, or why the cluster could not answer. Running it again is safe.
 pub async fn import_file(file: &Path, in_flight: u16, shared: &Shared) -> anyhow::Result<()> {
     let cairn = connect(shared).await?;
-    let pace =
-        Pace { requests_in_flight_max: usize::from(in_flight), groups_per_request_max: GROUPS_PER_REQUEST_MAX };
+    let pace = Pace {
+        requests_in_flight_max: usize::from(in_flight),
+        groups_per_request_max: GROUPS_PER_REQUEST_MAX,
+        groups_ahead_max: GROUPS_AHEAD_MAX,
+    };
     let bar = Bar(progress::bar("import", None));
     let input: Box<dyn AsyncBufRead + Unpin> = if file == Path::new("-") {
         Box::new(BufReader::with_capacity(READ_BYTES, tokio::io::stdin()))
@@ -66,8 +71,7 @@ pub async fn import_file(file: &Path, in_flight: u16, shared: &Shared) -> anyhow
     };
     let imported = import(Groups::new(input), &cairn, &bar, pace).await;
     bar.0.finish_and_clear();
-    let imported =
-        imported.with_context(|| format!("import {}; running the same command again continues it", file.display()))?;
+    let imported = imported.with_context(|| format!("import {}; running the same command again continues it", file.display()))?;
     shared.output().record(&ImportedView { events: imported.events, atomic_writes: imported.atomic_writes })
 }
 

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use cairn_machine::{Payload, PersistenceId, StoredEvent, Timestamp};
 use serde::Serialize;
 
-use crate::output::Item;
+use crate::output::{Item, one_line};
 
 /// One stored event. The fields are part of the command line's contract.
 #[derive(Clone, Debug, Serialize)]
@@ -73,12 +73,7 @@ impl PayloadView {
             Ok(text) => Data::Text(text.to_owned()),
             Err(_) => Data::Base64(BASE64_STANDARD.encode(&payload.bytes)),
         };
-        Self {
-            serializer_id: payload.serializer_id,
-            manifest: payload.manifest.clone(),
-            bytes: payload.bytes.len(),
-            data,
-        }
+        Self { serializer_id: payload.serializer_id, manifest: payload.manifest.clone(), bytes: payload.bytes.len(), data }
     }
 }
 
@@ -108,19 +103,9 @@ pub fn time(timestamp: Timestamp) -> String {
     jiff::Timestamp::from_microsecond(timestamp.0).map_or_else(|_| timestamp.to_string(), |time| time.to_string())
 }
 
-/// Text in which nothing moves the terminal's cursor: names and payloads come from anybody.
-pub fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(one_line("a\n\u{1b}[2J\0é"), "a\\n\\u{1b}[2J\\u{0}é");
-    }
 
     #[test]
     fn a_time_is_told_in_utc() {

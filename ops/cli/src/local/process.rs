@@ -29,11 +29,8 @@ impl NodeProcess {
     /// If the process cannot be started, or its log cannot be written.
     pub fn start(settings: &Path, log: &Path) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("find this binary")?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .with_context(|| format!("open the log {}", log.display()))?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("open the log {}", log.display()))?;
         let mut command = Command::new(&binary);
         // Variables would change every node in the same way: their settings stand in their files alone.
         for (name, _) in std::env::vars_os() {
