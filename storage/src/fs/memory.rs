@@ -40,6 +40,8 @@ struct Disk {
 struct Faults {
     syncs_until_failure: Option<u64>,
     writes_until_failure: Option<u64>,
+    /// How many bytes files may still grow; `None`: for ever.
+    room: Option<u64>,
 }
 
 impl MemoryFs {
@@ -92,6 +94,12 @@ impl MemoryFs {
         lock(&lock(&self.disk).faults).syncs_until_failure = Some(count);
     }
 
+    /// Lets files grow by `bytes` together, beyond that the disk is full; `None` makes it endless again. Removing a file gives
+    /// its length back.
+    pub fn limit_growth(&self, bytes: Option<u64>) {
+        lock(&lock(&self.disk).faults).room = bytes;
+    }
+
     /// Lets `count` more writes succeed; the next one fails.
     pub fn fail_write_after(&self, count: u64) {
         lock(&lock(&self.disk).faults).writes_until_failure = Some(count);
@@ -136,8 +144,14 @@ impl Fs for MemoryFs {
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        let removed = lock(&self.disk).names.remove(path);
-        removed.map(drop).ok_or_else(|| in_context(&io::ErrorKind::NotFound.into(), "remove", path))
+        let mut disk = lock(&self.disk);
+        let removed = disk.names.remove(path);
+        let removed = removed.ok_or_else(|| in_context(&io::ErrorKind::NotFound.into(), "remove", path))?;
+        let given_back = lock(&removed.content).len;
+        if let Some(room) = &mut lock(&disk.faults).room {
+            *room += given_back;
+        }
+        Ok(())
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -164,7 +178,8 @@ impl Fs for MemoryFs {
     }
 
     async fn free_bytes(&self, _: &Path) -> io::Result<DiskSpace> {
-        Ok(DiskSpace { total: u64::MAX, available: u64::MAX })
+        let available = lock(&lock(&self.disk).faults).room.unwrap_or(u64::MAX);
+        Ok(DiskSpace { total: u64::MAX, available })
     }
 
     async fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
@@ -209,8 +224,11 @@ impl File for MemoryFile {
     }
 
     async fn write_at(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
-        lock(&lock(&self.faults)).write()?;
-        lock(&self.content).write(offset, &bytes);
+        let faults = lock(&self.faults).clone();
+        let mut content = lock(&self.content);
+        let growth = (offset + bytes.len() as u64).saturating_sub(content.len);
+        lock(&faults).write(growth)?;
+        content.write(offset, &bytes);
         Ok(())
     }
 
@@ -322,8 +340,12 @@ impl Faults {
         count_down(&mut self.syncs_until_failure)
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        count_down(&mut self.writes_until_failure)
+    fn write(&mut self, growth: u64) -> io::Result<()> {
+        count_down(&mut self.writes_until_failure)?;
+        if let Some(room) = &mut self.room {
+            *room = room.checked_sub(growth).ok_or(io::ErrorKind::StorageFull)?;
+        }
+        Ok(())
     }
 }
 

@@ -114,3 +114,17 @@ async fn an_injected_failure_comes_once() {
     fs.fail_write_after(0);
     file.write_at(0, Bytes::from_static(b"x")).await.expect_err("fails");
 }
+
+#[tokio::test]
+async fn a_full_disk_takes_what_is_in_place_and_gives_back_what_is_removed() {
+    let fs = MemoryFs::new();
+    let file = fs.open(Path::new("/a"), OpenMode::Create).await.expect("open");
+    file.write_at(0, Bytes::from_static(b"12345678")).await.expect("write");
+    fs.limit_growth(Some(4));
+    let full = file.write_at(4, Bytes::from_static(b"123456789")).await.expect_err("five bytes more");
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    file.write_at(4, Bytes::from_static(b"12345678")).await.expect("four bytes more");
+    assert_eq!(fs.free_bytes(Path::new("/")).await.expect("space").available, 0);
+    fs.remove(Path::new("/a")).await.expect("remove");
+    assert_eq!(fs.free_bytes(Path::new("/")).await.expect("space").available, 12);
+}

@@ -87,6 +87,10 @@ impl LogError {
         Self::Io { operation, file: file.to_owned(), cause: Arc::new(cause) }
     }
 
+    pub(super) fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
     /// What later callers hear once this error has ended the log.
     pub(super) fn for_later_callers(&self) -> Self {
         match self {

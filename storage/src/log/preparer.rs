@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,6 +21,8 @@ use crate::fs::{Fs, OpenMode};
 
 /// Zeros are written and synced in such steps, so that the writer's syncs never wait behind a whole file.
 const FILL_BYTES: usize = 1 << 20;
+/// How long to wait before a full disk is asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 const SEGMENT_ENDING: &str = ".segment";
 /// The ending of a file that is not whole yet; recovery removes it.
 pub(super) const PREPARING_ENDING: &str = ".preparing";
@@ -55,9 +58,13 @@ impl Preparer {
                 Task::Reuse { number, files } => self.reuse(number, &files).await,
                 Task::Make { number } => self.make(number).await,
             };
-            if let Err(error) = done {
-                self.shared.fail(error);
-                return;
+            match done {
+                Ok(()) => {}
+                Err(error) if error.is_full_disk() => self.wait_for_room().await,
+                Err(error) => {
+                    self.shared.fail(error);
+                    return;
+                }
             }
         }
     }
@@ -93,6 +100,17 @@ impl Preparer {
         }
     }
 
+    /// A full disk is no broken one. The current segment has its room; when it is full too, the writer waits for the next one,
+    /// and everybody waits for the writer.
+    async fn wait_for_room(&self) {
+        {
+            let mut state = self.shared.lock();
+            state.newest = state.current;
+        }
+        tracing::warn!(dir = %self.shared.dir.display(), "the disk is full: no room for the log's next segment");
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
+
     async fn remove(&self, path: &Path) -> Result<(), LogError> {
         self.shared.fs.remove(path).await.map_err(|error| LogError::io("remove", path, error))?;
         self.sync_dir().await
@@ -111,7 +129,11 @@ impl Preparer {
     async fn make(&self, number: u32) -> Result<(), LogError> {
         let path = segment_path(&self.shared.dir, number);
         let unfinished = path.with_extension(&PREPARING_ENDING[1..]);
-        self.fill(&unfinished).await.map_err(|error| LogError::io("prepare", &unfinished, error))?;
+        if let Err(error) = self.fill(&unfinished).await {
+            // What did fit would only keep others from having it.
+            drop(self.shared.fs.remove(&unfinished).await);
+            return Err(LogError::io("prepare", &unfinished, error));
+        }
         let renamed = self.shared.fs.rename(&unfinished, &path).await;
         renamed.map_err(|error| LogError::io("rename", &unfinished, error))?;
         self.sync_dir().await?;

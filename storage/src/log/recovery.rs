@@ -62,11 +62,10 @@ pub(super) struct Recovered {
 /// Opens the log in `dir`, or makes a new one.
 pub(super) async fn recover(fs: &Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Result<Recovered, LogError> {
     if let Some(problem) = settings.problem() {
-        let cause = std::io::Error::new(std::io::ErrorKind::InvalidInput, problem);
-        return Err(LogError::io("open the log in", dir, cause));
+        return Err(unusable(dir, problem));
     }
     fs.create_dir_all(dir).await.map_err(|error| LogError::io("make folder", dir, error))?;
-    let numbers = segment_numbers(&**fs, dir).await?;
+    let (numbers, unfinished) = segment_names(&**fs, dir).await?;
     let last_path = dir.join(LAST_NAME);
     if !exists(&**fs, &last_path).await? {
         if !numbers.is_empty() {
@@ -79,21 +78,33 @@ pub(super) async fn recover(fs: &Arc<dyn Fs>, dir: &Path, settings: &LogSettings
         Scan { fs, dir, settings, rebuild: Rebuild::default(), segments: BTreeMap::new(), end: None, next_batch: None };
     scan.read_segments(&numbers).await?;
     scan.check(&reached)?;
-    scan.finish(last).await
+    if scan.rebuild.shards.len() > usize::from(settings.shards_max) {
+        let problem = format!("the log has {} shards, shards_max is {}", scan.rebuild.shards.len(), settings.shards_max);
+        return Err(unusable(dir, problem));
+    }
+    let recovered = scan.finish(last).await?;
+    for path in unfinished {
+        fs.remove(&path).await.map_err(|error| LogError::io("remove", &path, error))?;
+    }
+    Ok(recovered)
+}
+
+fn unusable(dir: &Path, problem: String) -> LogError {
+    LogError::io("open the log in", dir, std::io::Error::new(std::io::ErrorKind::InvalidInput, problem))
 }
 
 async fn exists(fs: &dyn Fs, path: &Path) -> Result<bool, LogError> {
     fs.exists(path).await.map_err(|error| LogError::io("look for", path, error))
 }
 
-/// The numbers of the segments, which must have no gap. Files that were not whole yet are removed.
-async fn segment_numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u32>, LogError> {
+/// The numbers of the segments, which must have no gap, and the files that were not whole yet.
+async fn segment_names(fs: &dyn Fs, dir: &Path) -> Result<(Vec<u32>, Vec<PathBuf>), LogError> {
     let names = fs.list(dir).await.map_err(|error| LogError::io("list", dir, error))?;
     let mut numbers = Vec::new();
+    let mut unfinished = Vec::new();
     for name in names {
         if name.ends_with(PREPARING_ENDING) {
-            let path = dir.join(name);
-            fs.remove(&path).await.map_err(|error| LogError::io("remove", &path, error))?;
+            unfinished.push(dir.join(name));
         } else {
             numbers.extend(segment_number(&name));
         }
@@ -103,7 +114,7 @@ async fn segment_numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u32>, LogError> 
             return Err(damaged(segment_path(dir, pair[0] + 1), 0, None, None, "the segment is missing".to_owned()));
         }
     }
-    Ok(numbers)
+    Ok((numbers, unfinished))
 }
 
 struct Scan<'a> {
@@ -372,7 +383,7 @@ impl Scan<'_> {
 
     /// Zeroes everything from `offset` on that is not zero.
     async fn cut(&self, files: &SegmentFiles, bytes: &Bytes, offset: usize) -> Result<Option<TornTail>, LogError> {
-        let Some(last) = bytes[offset..].iter().rposition(|byte| *byte != 0) else { return Ok(None) };
+        let Some(last) = last_nonzero(&bytes[offset..]) else { return Ok(None) };
         let cut = files.writing.write_at(offset as u64, Bytes::from(vec![0; last + 1])).await;
         cut.map_err(|error| LogError::io("cut", &files.path, error))?;
         self.sync(files).await?;
@@ -433,6 +444,20 @@ fn find_header(bytes: &[u8], number: u32, generation: Option<u64>, offset: usize
         .filter(|(start, header)| header.stands_at(number, *start))
         .map(|(_, header)| header)
         .find(|header| generation.is_none_or(|generation| generation == header.generation))
+}
+
+/// Where the last byte is that is not zero; most of a segment often is, so whole pages are compared first.
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; SEGMENT_ALIGNMENT as usize] = [0; SEGMENT_ALIGNMENT as usize];
+    let mut end = bytes.len();
+    while end > 0 {
+        let start = end.saturating_sub(ZEROS.len());
+        if bytes[start..end] != ZEROS[..end - start] {
+            return bytes[start..end].iter().rposition(|byte| *byte != 0).map(|at| start + at);
+        }
+        end = start;
+    }
+    None
 }
 
 fn damaged(file: PathBuf, offset: u64, expected_batch: Option<u64>, found_batch: Option<u64>, what: String) -> LogError {

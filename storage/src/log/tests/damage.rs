@@ -27,12 +27,12 @@ async fn sample(closed: bool) -> Sample {
     let running = start(&fs, small()).await;
     let (a, b) = (running.log.shard(A), running.log.shard(B));
     a.save_vote(Bytes::from_static(b"vote of A")).await.expect("vote");
-    append(&a, entries(1, 0..6, 150)).await.expect("append");
-    append(&b, entries(1, 5..8, 400)).await.expect("append");
+    append(&a, entries(1, 0..6, 60)).await.expect("append");
+    append(&b, entries(1, 5..8, 150)).await.expect("append");
     a.truncate_after(Some(3)).await.expect("truncate");
-    append(&a, entries(2, 4..9, 300)).await.expect("append");
+    append(&a, entries(2, 4..9, 100)).await.expect("append");
     b.save_committed(Some(id(1, 6)));
-    append(&b, entries(1, 8..9, 1200)).await.expect("append");
+    append(&b, entries(1, 8..9, 2000)).await.expect("append");
     a.purge(id(1, 1)).await.expect("purge");
     b.save_vote(Bytes::from_static(b"vote of B")).await.expect("vote");
     a.save_committed(Some(id(2, 5)));
@@ -47,7 +47,7 @@ async fn sample(closed: bool) -> Sample {
     let whole = reopened(&fs).await;
     let mut files = Fs::list(&fs, Path::new(DIR)).await.expect("list");
     files.retain(|name| !name.ends_with(".tmp"));
-    assert!(files.len() >= 4, "several segments and LAST: {files:?}");
+    assert_eq!(files.len(), 4, "two segments, the next one, and LAST: {files:?}");
     Sample { fs, before_last, whole, files }
 }
 
@@ -82,53 +82,75 @@ impl Sample {
 const LAST_SLOTS: [usize; 2] = [0, 16 << 10];
 const LAST_USED_BYTES: usize = 96;
 
-#[test]
-fn every_flipped_bit_is_named_or_cut_with_the_unclosed_batch_or_harmless() {
-    for closed in [true, false] {
-        block_on(async {
-            let sample = sample(closed).await;
-            let mut outcomes = Outcomes::default();
-            for name in &sample.files {
-                let bytes = file_bytes(&sample.fs, name).await;
-                for offset in 0..bytes.len() {
-                    if name == "LAST" && !LAST_SLOTS.iter().any(|slot| (*slot..slot + LAST_USED_BYTES).contains(&offset)) {
-                        continue;
-                    }
-                    for bit in 0..8 {
-                        let fs = sample.fs.duplicate();
-                        overwrite(&fs, name, offset, &[bytes[offset] ^ (1 << bit)]).await;
-                        let damage = format!("closed {closed}, {name}, bit {bit} of byte {offset}");
-                        sample.check(fs, &damage, &mut outcomes).await;
-                    }
-                }
-            }
-            assert!(outcomes.named > 10_000 && outcomes.unharmed > 10_000, "{outcomes:?}");
-            assert_eq!(outcomes.torn == 0, closed && sample.before_last == sample.whole, "{outcomes:?}");
-        });
+/// Damages every file of a sample in every way that `damage` does, a thread for each file.
+fn damage_each_file(sample: &Sample, damage: impl AsyncFn(&Sample, &str, &mut Outcomes) + Sync) -> Outcomes {
+    let damage = &damage;
+    let outcomes = std::thread::scope(|scope| {
+        let threads: Vec<_> = sample
+            .files
+            .iter()
+            .map(|name| {
+                scope.spawn(move || {
+                    let mut outcomes = Outcomes::default();
+                    block_on(damage(sample, name, &mut outcomes));
+                    outcomes
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no wrong answer")).collect::<Vec<_>>()
+    });
+    outcomes.into_iter().fold(Outcomes::default(), |sum, file| Outcomes {
+        named: sum.named + file.named,
+        torn: sum.torn + file.torn,
+        unharmed: sum.unharmed + file.unharmed,
+    })
+}
+
+async fn flip_every_bit(sample: &Sample, name: &str, outcomes: &mut Outcomes) {
+    let bytes = file_bytes(&sample.fs, name).await;
+    for offset in 0..bytes.len() {
+        if name == "LAST" && !LAST_SLOTS.iter().any(|slot| (*slot..slot + LAST_USED_BYTES).contains(&offset)) {
+            continue;
+        }
+        for bit in 0..8 {
+            let fs = sample.fs.duplicate();
+            overwrite(&fs, name, offset, &[bytes[offset] ^ (1 << bit)]).await;
+            sample.check(fs, &format!("{name}, bit {bit} of byte {offset}"), outcomes).await;
+        }
+    }
+}
+
+async fn cut_at_every_byte(sample: &Sample, name: &str, outcomes: &mut Outcomes) {
+    let len = file_bytes(&sample.fs, name).await.len();
+    for cut in 0..len {
+        if name == "LAST" && cut > LAST_SLOTS[1] + LAST_USED_BYTES {
+            continue;
+        }
+        let fs = sample.fs.duplicate();
+        let file = fs.open(&Path::new(DIR).join(name), OpenMode::ReadWrite).await.expect("open");
+        file.set_len(cut as u64).await.expect("cut");
+        sample.check(fs, &format!("{name} cut to {cut} bytes"), outcomes).await;
     }
 }
 
 #[test]
-fn every_cut_is_named_or_cut_with_the_unclosed_batch_or_harmless() {
+fn every_flipped_bit_of_a_closed_log_is_named_or_harmless() {
+    let outcomes = damage_each_file(&block_on(sample(true)), flip_every_bit);
+    assert!(outcomes.named > 10_000 && outcomes.unharmed > 10_000 && outcomes.torn == 0, "{outcomes:?}");
+}
+
+#[test]
+fn every_flipped_bit_of_an_open_log_is_named_or_harmless_or_cut_with_the_last_batch() {
+    let outcomes = damage_each_file(&block_on(sample(false)), flip_every_bit);
+    assert!(outcomes.named > 10_000 && outcomes.unharmed > 10_000 && outcomes.torn > 1_000, "{outcomes:?}");
+}
+
+#[test]
+fn every_cut_is_named_or_harmless() {
     for closed in [true, false] {
-        block_on(async {
-            let sample = sample(closed).await;
-            let mut outcomes = Outcomes::default();
-            for name in &sample.files {
-                let len = file_bytes(&sample.fs, name).await.len();
-                for cut in 0..len {
-                    if name == "LAST" && cut > LAST_SLOTS[1] + LAST_USED_BYTES {
-                        continue;
-                    }
-                    let fs = sample.fs.duplicate();
-                    let file = fs.open(&Path::new(DIR).join(name), OpenMode::ReadWrite).await.expect("open");
-                    file.set_len(cut as u64).await.expect("cut");
-                    sample.check(fs, &format!("closed {closed}, {name} cut to {cut} bytes"), &mut outcomes).await;
-                }
-            }
-            assert!(outcomes.named > 10_000, "{outcomes:?}");
-            assert_eq!(outcomes.torn, 0, "a shorter file is never a torn write: {outcomes:?}");
-        });
+        let outcomes = damage_each_file(&block_on(sample(closed)), cut_at_every_byte);
+        assert!(outcomes.named > 10_000, "{outcomes:?}");
+        assert_eq!(outcomes.torn, 0, "a shorter file is never a torn write: {outcomes:?}");
     }
 }
 

@@ -210,9 +210,42 @@ async fn settings_that_cannot_work_are_refused() {
         LogSettings { segment_bytes: 4000, ..small() },
         LogSettings { segment_bytes: 4096, shards_max: 64, ..small() },
         LogSettings { shards_max: 0, ..small() },
+        LogSettings { segment_bytes: u32::MAX - 4095, ..small() },
     ] {
         assert!(matches!(open(&MemoryFs::new(), settings).await, Err(LogError::Io { .. })));
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_halts_the_log_and_room_lets_it_go_on() {
+    let fs = MemoryFs::new();
+    let running = start(&fs, small()).await;
+    let a = running.log.shard(A);
+    append(&a, entries(1, 0..3, 300)).await.expect("append");
+    until("the next segment is ready", || running.log.shared.lock().spare.is_some()).await;
+    fs.limit_growth(Some(1000));
+    let log = a.clone();
+    let waiting = tokio::spawn(async move { append(&log, entries(1, 3..40, 300)).await });
+    until("the room that was there is used", || a.durable_index() > Some(2)).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert!(!waiting.is_finished() && a.durable_index() < Some(39));
+    fs.limit_growth(None);
+    waiting.await.expect("no panic").expect("it goes on");
+    running.kill().await;
+    let (log, _writer, _) = open(&fs, small()).await.expect("open");
+    assert_eq!(content(&log, A).await.expect("read").entries, entries(1, 0..40, 300));
+}
+
+#[tokio::test]
+async fn a_log_of_more_shards_than_the_settings_admit_is_refused() {
+    let fs = MemoryFs::new();
+    let running = start(&fs, small()).await;
+    for shard in [A, B] {
+        append(&running.log.shard(shard), entries(1, 0..1, 10)).await.expect("append");
+    }
+    running.shut_down().await;
+    assert!(matches!(open(&fs, LogSettings { shards_max: 1, ..small() }).await, Err(LogError::Io { .. })));
+    open(&fs, small()).await.expect("nothing was changed");
 }
 
 /// Counts what the observer hears.
