@@ -401,17 +401,16 @@ impl Inner {
     ) -> Result<Vec<Reply>, TablesError> {
         let mut loaded = Loaded::default();
         loop {
-            let missing = {
+            let (plan, table) = {
                 let mut state = self.state_mut();
                 check_order(state.meta.applied, entry)?;
                 let plan = batch.map(|batch| plan(&state, &loaded, batch)).unwrap_or_default();
-                if plan.missing.is_empty() {
+                if plan.is_ready() {
                     return self.apply_planned(&mut state, entry, batch, membership, &loaded, &plan);
                 }
-                plan.missing
+                (plan, Arc::clone(&state.table))
             };
-            let table = self.table();
-            loaded = self.blocking.run(move || loaded.load(&*table, missing)).await?;
+            loaded = self.blocking.run(move || loaded.load(&*table, plan)).await?;
         }
     }
 

@@ -40,19 +40,24 @@ pub(crate) struct Loaded {
     snapshots: BTreeMap<JournalId, BTreeMap<SequenceNumber, SnapshotRecord>>,
 }
 
+/// What memory knows of a journal's snapshots; none: no longer visible.
+type Overlay = Vec<(SequenceNumber, Option<SnapshotRecord>)>;
+
 /// What is known of a batch before it is decided.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// What must be read from the engine first.
-    pub(crate) missing: BTreeSet<Wanted>,
+    missing: BTreeSet<Wanted>,
+    /// What memory knows, oldest first, of journals whose snapshots are missing: a flush may move it down while they are read.
+    overlays: BTreeMap<JournalId, Overlay>,
     /// Journals of commands on snapshots that had none before the batch.
     without_snapshots: BTreeSet<JournalId>,
 }
 
 impl Loaded {
-    /// Reads what is wanted. Blocks.
-    pub(crate) fn load(mut self, table: &dyn TableView, wanted: BTreeSet<Wanted>) -> Result<Self, TablesError> {
-        for wanted in wanted {
+    /// Reads what a plan misses. Blocks.
+    pub(crate) fn load(mut self, table: &dyn TableView, mut plan: Plan) -> Result<Self, TablesError> {
+        for wanted in plan.missing {
             match wanted {
                 Wanted::Head(persistence_id) => {
                     let head = read_head(table, &persistence_id)?;
@@ -65,7 +70,11 @@ impl Loaded {
                     self.snapshot_at.insert((journal, number), read_snapshot(table, journal, number)?);
                 }
                 Wanted::Snapshots(journal) => {
-                    self.snapshots.insert(journal, read_snapshots(table, journal, SequenceNumber(0), SequenceNumber::MAX)?);
+                    let mut found = read_snapshots(table, journal, SequenceNumber(0), SequenceNumber::MAX)?;
+                    for (number, record) in plan.overlays.remove(&journal).unwrap_or_default() {
+                        lay_over(&mut found, number, record);
+                    }
+                    self.snapshots.insert(journal, found);
                 }
             }
         }
@@ -142,11 +151,21 @@ fn read_snapshots(
     }
 }
 
+impl Plan {
+    /// Whether the batch can be decided now.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
 /// What the rules may look up for a batch, as far as neither memory nor `loaded` can answer.
 pub(crate) fn plan(state: &State, loaded: &Loaded, batch: &Batch) -> Plan {
     let mut plan = Plan::default();
     let mut want = |wanted: Wanted| {
         if !loaded.has(&wanted) {
+            if let Wanted::Snapshots(journal) = wanted {
+                plan.overlays.insert(journal, overlay(state, journal, SequenceNumber(0), SequenceNumber::MAX));
+            }
             plan.missing.insert(wanted);
         }
     };
@@ -326,27 +345,28 @@ impl View for Applying<'_> {
             None if self.had_no_snapshots(journal) => BTreeMap::new(),
             None => read_snapshots(self.unplanned_read(), journal, from, to)?,
         };
-        overlay_snapshots(self.state, journal, from, to, &mut found);
+        for (number, record) in overlay(self.state, journal, from, to) {
+            lay_over(&mut found, number, record);
+        }
         Ok(found.into_values().collect())
     }
 }
 
-/// Lays what memory knows of a journal's snapshots over what the engine has.
-pub(crate) fn overlay_snapshots(
-    state: &State,
-    journal: JournalId,
-    from: SequenceNumber,
-    to: SequenceNumber,
+/// What memory knows of a journal's snapshots, oldest first.
+fn overlay(state: &State, journal: JournalId, from: SequenceNumber, to: SequenceNumber) -> Overlay {
+    let changes = state.memtables().rev().flat_map(|memtable| memtable.snapshots.range((journal, from)..=(journal, to)));
+    changes.map(|((_, number), record)| (*number, record.clone())).collect()
+}
+
+fn lay_over(
     found: &mut BTreeMap<SequenceNumber, SnapshotRecord>,
+    number: SequenceNumber,
+    record: Option<SnapshotRecord>,
 ) {
-    for memtable in state.memtables().rev() {
-        for ((_, number), record) in memtable.snapshots.range((journal, from)..=(journal, to)) {
-            match record {
-                Some(record) => found.insert(*number, record.clone()),
-                None => found.remove(number),
-            };
-        }
-    }
+    match record {
+        Some(record) => found.insert(number, record),
+        None => found.remove(&number),
+    };
 }
 
 impl Store for Applying<'_> {

@@ -159,3 +159,48 @@ async fn shards_of_one_engine_are_apart() {
         assert_eq!(tables.head(&id("a")).await.expect("reads").is_some(), there);
     }
 }
+
+/// Flushes, once, between the read that a batch waits for and its decision.
+#[derive(Default)]
+struct FlushingBlocking(std::sync::Mutex<Option<Tables>>);
+
+#[async_trait::async_trait]
+impl crate::blocking::Blocking for FlushingBlocking {
+    async fn run_boxed(&self, job: crate::blocking::Job) {
+        job();
+        let armed = self.0.lock().expect("nobody panics").take();
+        if let Some(tables) = armed {
+            tables.flush().await.expect("flushes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flush_between_look_and_decision_changes_no_answer() {
+    let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::open(MemoryDisk::new()));
+    let blocking = Arc::new(FlushingBlocking::default());
+    let parts = Arc::clone(&blocking) as Arc<dyn crate::blocking::Blocking>;
+    let tables = Tables::open(engine, super::world::SHARD, parts, None, small(1_000_000)).await.expect("opens");
+    let mut model = MemoryStore::new();
+    let data = || cairn_machine::SnapshotData::Inline(Bytes::from_static(b"state"));
+    let all = cairn_machine::Command::DeleteSnapshots(cairn_machine::DeleteSnapshots {
+        persistence_id: id("a"),
+        criteria: cairn_machine::Criteria::LATEST,
+        saves_read: None,
+        writer: super::world::writer(""),
+        epoch: None,
+    });
+    let entries = [
+        vec![write("a", &[event(1, &[])]), super::world::save("a", 1, 1, 0, data())],
+        vec![super::world::save("a", 1, 2, 1, data()), super::world::save("a", 2, 3, 1, data())],
+        vec![write("a", &[event(1, &[])]), all],
+    ];
+    for (index, commands) in (1..).zip(entries) {
+        let batch = cairn_machine::Batch { moment: cairn_machine::Timestamp(1), commands };
+        *blocking.0.lock().expect("nobody panics") = Some(tables.clone());
+        let entry = EntryId { term: 1, leader: 1, index };
+        assert_eq!(tables.apply(entry, Some(&batch), None).await.expect("applies"), model.apply(&batch));
+    }
+    blocking.0.lock().expect("nobody panics").take();
+    check(&tables, &model).await;
+}
