@@ -146,13 +146,15 @@ impl Log {
         copy::copy_forward(&self.shared, shard).await
     }
 
-    /// Lets the writer finish what waits, close the last batch and end; later calls fail with [`LogError::Stopped`].
+    /// Lets the writer finish what waits, close the last batch and end; later calls fail with [`LogError::Stopped`], and so do
+    /// those that wait for room on a full disk.
     ///
     /// # Errors
     /// What broke the log, if it broke.
     pub async fn shutdown(&self) -> Result<(), LogError> {
         self.shared.lock().stopping = true;
         self.shared.work.notify_one();
+        self.shared.spare_ready.notify_one();
         let mut failed = self.shared.failed.subscribe();
         let ended = failed.wait_for(Option::is_some).await;
         match ended.as_deref() {

@@ -77,6 +77,9 @@ pub enum LogError {
         /// The failure that broke it.
         cause: Arc<LogError>,
     },
+    /// Broken: one of the log's own loops, or a caller inside it, panicked; the node must stop.
+    #[error("the log panicked")]
+    Panicked,
     /// Failed: the log was shut down, or its writer was dropped.
     #[error("the log has stopped")]
     Stopped,
@@ -85,6 +88,11 @@ pub enum LogError {
 impl LogError {
     pub(super) fn io(operation: &'static str, file: &Path, cause: io::Error) -> Self {
         Self::Io { operation, file: file.to_owned(), cause: Arc::new(cause) }
+    }
+
+    /// Why a loop of the log is being dropped.
+    pub(super) fn of_dropped_loop() -> Self {
+        if std::thread::panicking() { Self::Panicked } else { Self::Stopped }
     }
 
     pub(super) fn is_full_disk(&self) -> bool {

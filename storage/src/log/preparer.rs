@@ -106,7 +106,9 @@ impl Preparer {
         {
             let mut state = self.shared.lock();
             state.newest = state.current;
+            state.disk_full = true;
         }
+        self.shared.spare_ready.notify_one();
         tracing::warn!(dir = %self.shared.dir.display(), "the disk is full: no room for the log's next segment");
         tokio::time::sleep(RETRY_AFTER).await;
     }
@@ -159,8 +161,19 @@ impl Preparer {
     }
 
     fn hand_over(&self, spare: Spare) {
-        self.shared.lock().spare = Some(spare);
+        {
+            let mut state = self.shared.lock();
+            state.spare = Some(spare);
+            state.disk_full = false;
+        }
         self.shared.spare_ready.notify_one();
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        // Without it the writer would wait for ever. After a regular end this changes nothing.
+        self.shared.fail(LogError::of_dropped_loop());
     }
 }
 

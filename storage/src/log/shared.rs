@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use cairn_machine::ShardId;
@@ -52,6 +52,8 @@ pub(super) struct State {
     /// What ended this log.
     pub broken: Option<LogError>,
     pub stopping: bool,
+    /// The next segment finds no room.
+    pub disk_full: bool,
     next_serial: u32,
 }
 
@@ -145,8 +147,12 @@ impl Shared {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a broken invariant; the log must not go on as if nothing had been.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|poisoned| {
+            // The state may be half changed: nothing more is written, and everybody hears why.
+            let mut state = poisoned.into_inner();
+            state.broken.get_or_insert(LogError::Panicked);
+            state
+        })
     }
 
     /// Ends the log: everybody who waits and everybody who comes later hears it. The first cause stays.
@@ -187,6 +193,7 @@ impl State {
             freed: VecDeque::new(),
             broken: None,
             stopping: false,
+            disk_full: false,
             next_serial: 0,
         }
     }

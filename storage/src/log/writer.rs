@@ -231,7 +231,7 @@ impl WritingLoop {
         let mut added = 0;
         let (written, buffer) = (&mut self.written, &mut self.buffer);
         self.committed_waiting.retain(|shard, committed| {
-            let state = written.entry(*shard).or_default();
+            let Some(state) = written.get_mut(shard) else { return true };
             if state.last.is_none_or(|last| last.index < committed.index) {
                 return true;
             }
@@ -355,6 +355,9 @@ impl WritingLoop {
                 if let Some(spare) = state.spare.take() {
                     return Ok(spare);
                 }
+                if state.stopping && state.disk_full {
+                    return Err(LogError::Stopped);
+                }
             }
             self.shared.housework.notify_one();
             self.shared.spare_ready.notified().await;
@@ -401,7 +404,7 @@ impl WritingLoop {
 impl Drop for WritingLoop {
     fn drop(&mut self) {
         // Also when the loop never ran, or was cancelled: nobody may wait for ever. After a regular end this changes nothing.
-        self.end(LogError::Stopped);
+        self.end(LogError::of_dropped_loop());
     }
 }
 

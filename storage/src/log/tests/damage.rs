@@ -169,6 +169,23 @@ async fn every_zeroed_sector_of_a_closed_log_is_named_or_harmless() {
 }
 
 #[tokio::test]
+async fn every_misdirected_sector_in_a_closed_log_is_named_or_harmless() {
+    let sample = sample(true).await;
+    let mut outcomes = Outcomes::default();
+    let segments: Vec<_> = sample.files.iter().filter(|name| *name != "LAST").collect();
+    for (source, target) in segments.iter().flat_map(|source| segments.iter().map(move |target| (*source, *target))) {
+        let bytes = file_bytes(&sample.fs, source).await;
+        for (from, to) in (0..64).map(|pair| (pair / 8 * 512, pair % 8 * 512)) {
+            let fs = sample.fs.duplicate();
+            overwrite(&fs, target, to, &bytes[from..from + 512]).await;
+            let damage = format!("{source} from {from} written to {target} at {to}");
+            sample.check(fs, &damage, &mut outcomes).await;
+        }
+    }
+    assert!(outcomes.named > 100 && outcomes.unharmed > 50 && outcomes.torn == 0, "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn a_missing_file_is_named() {
     let sample = sample(true).await;
     for name in &sample.files {

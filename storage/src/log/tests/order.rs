@@ -205,6 +205,18 @@ async fn a_committed_entry_beyond_the_log_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_committed_entry_of_a_shard_that_never_wrote_leaves_no_trace() {
+    // It once put the shard into the next opening frame, although no record named it: the log did not open again.
+    let fs = MemoryFs::new();
+    let running = start(&fs, small()).await;
+    running.log.shard(B).save_committed(Some(id(1, 5)));
+    append(&running.log.shard(A), entries(1, 0..30, 300)).await.expect("append");
+    running.shut_down().await;
+    let (log, _writer, _) = open(&fs, small()).await.expect("it opens");
+    assert_eq!(log.shards(), [A]);
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
     for settings in [
         LogSettings { segment_bytes: 4000, ..small() },
@@ -231,7 +243,7 @@ async fn a_full_disk_halts_the_log_and_room_lets_it_go_on() {
     assert!(!waiting.is_finished() && a.durable_index() < Some(39));
     fs.limit_growth(None);
     waiting.await.expect("no panic").expect("it goes on");
-    running.kill().await;
+    running.shut_down().await;
     let (log, _writer, _) = open(&fs, small()).await.expect("open");
     assert_eq!(content(&log, A).await.expect("read").entries, entries(1, 0..40, 300));
 }
@@ -246,6 +258,31 @@ async fn a_log_of_more_shards_than_the_settings_admit_is_refused() {
     running.shut_down().await;
     assert!(matches!(open(&fs, LogSettings { shards_max: 1, ..small() }).await, Err(LogError::Io { .. })));
     open(&fs, small()).await.expect("nothing was changed");
+}
+
+#[tokio::test]
+async fn a_log_on_a_full_disk_can_be_shut_down() {
+    let fs = MemoryFs::new();
+    let running = start(&fs, small()).await;
+    let a = running.log.shard(A);
+    append(&a, entries(1, 0..3, 300)).await.expect("append");
+    fs.limit_growth(Some(0));
+    let (sender, waiting) = tokio::sync::oneshot::channel();
+    a.append(entries(1, 3..60, 300), Box::new(|result| drop(sender.send(result))));
+    until("the disk is full", || running.log.shared.lock().disk_full).await;
+    tokio::time::timeout(DEADLINE, running.shut_down()).await.expect("in time");
+    assert!(matches!(waiting.await.expect("answered"), Err(LogError::Stopped)));
+    let (log, _writer, _) = open(&fs, small()).await.expect("open");
+    assert!(log.shard(A).state().last >= Some(id(1, 2)));
+}
+
+#[tokio::test]
+async fn a_panic_in_the_log_ends_it() {
+    let running = start(&MemoryFs::new(), small()).await;
+    let a = running.log.shard(A);
+    a.append(entries(1, 0..1, 10), Box::new(|_| panic!("on purpose")));
+    assert!(matches!(tokio::time::timeout(DEADLINE, running.log.failed()).await, Ok(LogError::Panicked)));
+    assert!(matches!(append(&a, entries(1, 1..2, 10)).await, Err(LogError::Broken { .. })));
 }
 
 /// Counts what the observer hears.
