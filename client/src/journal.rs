@@ -106,7 +106,7 @@ impl Journal {
     /// [`Error::EpochMoved`] if others claim it again and again at the same time; [`Error::Unknown`], after which it is best to
     /// claim again.
     pub async fn claim(&self) -> Result<JournalWriter, Error> {
-        self.claim_as(self.client.router().random_uuid().into()).await
+        self.claim_as(self.new_writer_id()).await
     }
 
     /// As [`Journal::claim`], under a name of the caller's, which must be new for each incarnation.
@@ -125,6 +125,34 @@ impl Journal {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Claims the journal under a new name, only if it still belongs to a writer.
+    pub(crate) async fn claim_after(
+        &self,
+        former: &WriterId,
+        epoch: Option<WriterEpoch>,
+        writer: WriterId,
+    ) -> Result<JournalWriter, Error> {
+        let deadline = self.deadline();
+        let known = self.read_highest(&self.target(), Freshness::Strong, deadline).await?;
+        // An earlier try may have got through: then the journal is the new name's already.
+        let is_ours = known.writer == *former || known.writer == writer;
+        // Without a claim the journal may be one that was never written.
+        let is_untouched = epoch.is_none() && known.epoch == WriterEpoch(0);
+        if !is_ours && !is_untouched || known.writer == *former && epoch.is_some_and(|epoch| epoch != known.epoch) {
+            return Err(Error::Fenced { epoch: known.epoch, writer: known.writer, highest: known.highest });
+        }
+        let claim = Claim { persistence_id: self.persistence_id.clone(), writer: writer.clone(), epoch_read: known.epoch };
+        match self.send_claim(claim, deadline).await {
+            Ok(reply) => Ok(self.writer(writer, Some(reply.epoch), reply.highest)),
+            Err(Error::EpochMoved { epoch, writer }) => Err(Error::Fenced { epoch, writer, highest: known.highest }),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn new_writer_id(&self) -> WriterId {
+        self.client.router().random_uuid().into()
     }
 
     /// A writer without a claim: for those who keep writer, epoch and highest number themselves. Without an epoch the writer is

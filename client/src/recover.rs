@@ -42,7 +42,7 @@ pub struct Recovered {
 
 impl RecoverRequest {
     pub(crate) fn new(journal: Journal) -> Self {
-        let writer = Some(WriterId::from(journal.client().router().random_uuid()));
+        let writer = Some(journal.new_writer_id());
         Self { journal, writer, criteria: Some(Criteria::LATEST), to: SequenceNumber::MAX, max: SequenceNumber::MAX.0 }
     }
 

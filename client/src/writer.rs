@@ -32,6 +32,8 @@ use window::{Entry, Lasts, Outcomes, Problem, Receipt, Step, Window};
 /// After an [`Error`] that is not [`Error::is_definite`], or a refusal, it writes no more until [`JournalWriter::resume`].
 pub struct JournalWriter {
     core: Arc<Core>,
+    /// The name under which it will begin anew: the same in each try, so that one that got through is known.
+    resuming: WriterId,
 }
 
 struct Core {
@@ -59,7 +61,8 @@ impl JournalWriter {
         let prefix = prefix(journal.persistence_id(), &writer, epoch);
         let window = Window::new(SequenceNumber(highest.0 + 1));
         let state = Mutex::new(State { window, route: None, is_recovering: false, retry: None });
-        Self { core: Arc::new(Core { journal, writer, epoch, target, prefix, state }) }
+        let resuming = journal.new_writer_id();
+        Self { core: Arc::new(Core { journal, writer, epoch, target, prefix, state }), resuming }
     }
 
     /// The journal.
@@ -138,26 +141,24 @@ impl JournalWriter {
         Ok(std::iter::once(receipt.first).chain(receipt.rest).collect())
     }
 
-    /// Begins anew after an error that ended the writer: reads the journal's highest number and goes on behind it.
+    /// Begins anew after an error that ended the writer: claims the journal again, under a new name, if nobody else has claimed
+    /// it, and goes on behind its highest number. Returns that number.
     ///
-    /// The caller must find out first what became of its writes, by reading. A write that is still on its way from before cannot
-    /// hurt: it and a new one at the same number are never both stored.
+    /// The caller finds out what became of its writes by reading up to that number: the new claim fences those that are still on
+    /// their way, so that none of them is stored any more.
     ///
     /// # Errors
-    /// [`Error::Fenced`] if the journal belongs to another writer by now; [`Error::Unavailable`].
+    /// [`Error::Fenced`] if the journal belongs to another writer by now; [`Error::Unavailable`]; [`Error::Unknown`], after which
+    /// it may be tried again.
     pub async fn resume(&mut self) -> Result<SequenceNumber, Error> {
-        let known = self.core.journal.highest().await?;
-        if self.core.epoch.is_some_and(|epoch| epoch != known.epoch || self.core.writer != known.writer) {
-            return Err(Error::Fenced { epoch: known.epoch, writer: known.writer, highest: known.highest });
-        }
         let mut outcomes = Vec::new();
-        {
-            let mut state = self.core.lock();
-            state.window.abandon(&mut outcomes);
-            state.window.resume(known.highest);
-        }
+        self.core.lock().window.abandon(&mut outcomes);
         hand_out(outcomes);
-        Ok(known.highest)
+        let resumed = self.core.journal.claim_after(&self.core.writer, self.core.epoch, self.resuming.clone()).await?;
+        let highest = resumed.submitted();
+        self.core = resumed.core;
+        self.resuming = self.core.journal.new_writer_id();
+        Ok(highest)
     }
 
     async fn submit_one(&mut self, events: Vec<NewEvent>) -> Result<Submitted, Error> {

@@ -10,6 +10,7 @@
 //! - Numbers are given out without gaps, and a number is given out again only if no write with it can have been stored.
 //! - A write is in flight at most once.
 //! - Every write gets exactly one outcome; `Unknown` unless it is certain.
+//! - Where a write may still be on its way, nothing more is written under its epoch: it could land behind a later one.
 
 use std::collections::VecDeque;
 
@@ -271,7 +272,7 @@ impl Window {
         Some(Error::Unavailable { message })
     }
 
-    /// Gives up whatever has no outcome yet.
+    /// Gives up whatever has no outcome yet: the window is not used any more.
     pub(crate) fn abandon(&mut self, outcomes: &mut Outcomes) {
         if !self.entries.is_empty() {
             self.give_up_from(0, "abandoned by its writer", outcomes);
@@ -286,14 +287,6 @@ impl Window {
     /// The furthest deadline.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.entries.back().map(|entry| entry.deadline)
-    }
-
-    /// Begins anew behind the journal's highest number, which was read when nothing had an outcome to wait for.
-    pub(crate) fn resume(&mut self, highest: SequenceNumber) {
-        assert!(self.entries.is_empty(), "resumed with writes in flight");
-        self.next = SequenceNumber(highest.0 + 1);
-        self.ended = None;
-        self.is_held = true;
     }
 
     /// The first write is refused for good, and with it all that expect it.
@@ -374,3 +367,6 @@ impl Window {
         self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;
