@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use support::{Cluster, Ended, now, pause, wait_for};
@@ -32,12 +32,13 @@ fn every_imported_event_is_exported_once_though_two_leaders_and_then_all_nodes_a
     let mut cluster = Cluster::nodes_of(&dir, &endpoints, 3);
     cluster.ready();
 
-    let import = spawn_import(&cluster, &text);
+    let mut import = spawn_import(&cluster, &text);
     for share in [0.2, 0.6] {
-        let stored = wait_for_position(&cluster, (share * total as f64) as u64);
+        let stored = wait_for_position(&cluster, &mut import, (share * total as f64) as u64);
         let leader = leader_of_most(&cluster);
+        assert!(import.try_wait().expect("it is our child").is_none(), "the import still runs when a leader is killed");
         cluster.kill_node(leader);
-        wait_for_position(&cluster, stored + total / 10);
+        wait_for_position(&cluster, &mut import, stored + total / 10);
         cluster.start_node(leader);
         cluster.ready();
     }
@@ -53,7 +54,7 @@ fn every_imported_event_is_exported_once_though_two_leaders_and_then_all_nodes_a
 }
 
 /// An import that gets its lines little by little.
-fn spawn_import(cluster: &Cluster, text: &str) -> std::process::Child {
+fn spawn_import(cluster: &Cluster, text: &str) -> Child {
     let mut import = cluster
         .command(&["-o", "json", "journal", "import", "-"])
         .stdin(Stdio::piped())
@@ -82,8 +83,12 @@ fn spawn_import(cluster: &Cluster, text: &str) -> std::process::Child {
 }
 
 /// Waits until so many events are stored; returns how many are.
-fn wait_for_position(cluster: &Cluster, events: u64) -> u64 {
-    wait_for("events are stored", || {
+fn wait_for_position(cluster: &Cluster, import: &mut Child, events: u64) -> u64 {
+    wait_for(&format!("{events} events are stored"), || {
+        if let Some(ended) = import.try_wait().expect("it is our child") {
+            let said = import.stderr.take().map(support::read_to_end);
+            assert!(ended.success(), "the import failed: {said:?}");
+        }
         let status = cluster.status()?;
         let shards = status["shards"].as_array().expect("shards is a list");
         let stored = shards.iter().filter_map(|shard| shard["position"].as_u64()).sum();

@@ -15,7 +15,7 @@ use crate::node_client::NodeClient;
 use crate::output::{Format, Row, line};
 
 /// How long one node may take: a node that is down must not hold up the picture.
-const NODE_DEADLINE: Duration = Duration::from_secs(3);
+const NODE_DEADLINE: Duration = Duration::from_millis(1_500);
 
 /// The cluster as its nodes tell it.
 #[derive(Serialize)]

@@ -128,14 +128,17 @@ struct Places {
 impl Places {
     /// Where the effective value of a key stands; none if it is the default.
     fn of(&self, key: &str) -> Option<String> {
-        let mut key = key;
-        loop {
-            if let Some(metadata) = self.figment.find_metadata(key) {
-                return self.in_layer(metadata, key);
+        let mut sourced = key;
+        let metadata = loop {
+            if let Some(metadata) = self.figment.find_metadata(sourced) {
+                break metadata;
             }
             // An element of a list has no source of its own in figment: its list has.
-            key = key.rsplit_once('.')?.0;
-        }
+            sourced = sourced.rsplit_once('.')?.0;
+        };
+        // In the file the element still has a line of its own.
+        let is_file = self.file.is_some() && metadata.source.as_ref().and_then(|source| source.file_path()).is_some();
+        self.in_layer(metadata, if is_file { key } else { sourced })
     }
 
     fn in_layer(&self, metadata: &Metadata, key: &str) -> Option<String> {
