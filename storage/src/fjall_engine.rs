@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fjall::config::FilterPolicy;
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{
     CompressionType, Database, Iter, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
 };
@@ -92,7 +92,7 @@ impl FjallEngine {
             .age_cutoff(1.0);
         KeyspaceCreateOptions::default()
             .manual_journal_persist(true)
-            .filter_policy(FilterPolicy::disabled())
+            .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))))
             .with_kv_separation(Some(separation))
     }
 }

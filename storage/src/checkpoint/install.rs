@@ -244,6 +244,8 @@ impl Builder {
                 self.end_chunks()?;
             } else if write.previous != before.last {
                 return Err(refused(format!("a write of journal {} is missing", write.journal)));
+            } else if write.position.0 < before.position.0 + u64::from(before.count) {
+                return Err(refused(format!("a write of journal {} is out of order", write.journal)));
             }
         }
         self.writes.push(write);

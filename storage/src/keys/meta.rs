@@ -3,7 +3,7 @@
 use bytes::{Buf, Bytes};
 use cairn_machine::{DecodeError, ShardState};
 
-use super::{Family, malformed, varint};
+use super::{Family, check_version, malformed, varint};
 use crate::entry::EntryId;
 
 /// The version of the whole table's layout. Persisted.
@@ -61,13 +61,11 @@ pub fn encode(meta: &Meta) -> Bytes {
 /// The meta in a value.
 ///
 /// # Errors
-/// Malformed, which a newer layout also is.
+/// Malformed, or of a layout that this build does not know.
 pub fn decode(value: &Bytes) -> Result<Meta, DecodeError> {
     const WHAT: &str = "meta row";
     let mut rest = value.clone();
-    if !rest.has_remaining() || rest.get_u8() != LAYOUT_VERSION {
-        return Err(malformed("meta row: version of the layout"));
-    }
+    check_version(&mut rest, "layout of the tables", LAYOUT_VERSION)?;
     let applied = take_entry(&mut rest)?;
     let membership = if take_flag(&mut rest)? {
         let entry = take_entry(&mut rest)?;

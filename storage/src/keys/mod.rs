@@ -29,7 +29,7 @@ pub mod snapshot_chunk;
 pub mod tag;
 pub(crate) mod varint;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use cairn_machine::DecodeError;
 
 /// The family of a key: its first byte. Persisted: an ordinal is never reused.
@@ -87,6 +87,17 @@ impl Family {
     #[must_use]
     pub fn end(self) -> [u8; 1] {
         [self as u8 + 1]
+    }
+}
+
+/// Takes the version that opens a value.
+pub(crate) fn check_version(value: &mut Bytes, what: &'static str, known: u8) -> Result<(), DecodeError> {
+    if !value.has_remaining() {
+        return Err(malformed(what));
+    }
+    match value.get_u8() {
+        found if found == known => Ok(()),
+        found => Err(DecodeError::UnknownFormat { what, found, known }),
     }
 }
 

@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes};
 use cairn_machine::{DecodeError, JournalId, Position, SequenceNumber, StoredWrite};
 
-use super::{Family, KeyReader, malformed, varint};
+use super::{Family, KeyReader, check_version, malformed, varint};
 
 /// Most writes in one record.
 pub const WRITES_MAX: usize = 256;
@@ -84,9 +84,7 @@ pub fn decode(key: &[u8], value: &Bytes) -> Result<Vec<WriteRef>, DecodeError> {
     const WHAT: &str = "position record";
     let last = decode_key(key)?;
     let mut rest = value.clone();
-    if !rest.has_remaining() || rest.get_u8() != VERSION {
-        return Err(malformed("position record version"));
-    }
+    check_version(&mut rest, WHAT, VERSION)?;
     let mut position = varint::take(&mut rest, WHAT)?;
     let mut writes = Vec::new();
     while rest.has_remaining() {

@@ -34,6 +34,17 @@ pub(crate) fn take(bytes: &mut Bytes, what: &'static str) -> Result<u64, DecodeE
     Err(malformed(what))
 }
 
+/// Appends a number that may be negative; small ones of either sign are short.
+pub(crate) fn put_signed(out: &mut Vec<u8>, number: i64) {
+    put(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
+}
+
+/// Takes a number that may be negative.
+pub(crate) fn take_signed(bytes: &mut Bytes, what: &'static str) -> Result<i64, DecodeError> {
+    let number = take(bytes, what)?;
+    Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+}
+
 /// Takes a run of bytes with its length before it.
 pub(crate) fn take_bytes(bytes: &mut Bytes, what: &'static str) -> Result<Bytes, DecodeError> {
     let length = take(bytes, what)?;
@@ -63,6 +74,13 @@ mod tests {
             let mut bytes = Bytes::from(out);
             prop_assert_eq!(take(&mut bytes, "number").expect("was put"), number);
             prop_assert_eq!(bytes.as_ref(), rest.as_slice());
+        }
+
+        #[test]
+        fn signed_numbers_round_trip(number: i64) {
+            let mut out = Vec::new();
+            put_signed(&mut out, number);
+            prop_assert_eq!(take_signed(&mut Bytes::from(out), "number").expect("was put"), number);
         }
 
         #[test]

@@ -358,11 +358,7 @@ fn overlay(state: &State, journal: JournalId, from: SequenceNumber, to: Sequence
     changes.map(|((_, number), record)| (*number, record.clone())).collect()
 }
 
-fn lay_over(
-    found: &mut BTreeMap<SequenceNumber, SnapshotRecord>,
-    number: SequenceNumber,
-    record: Option<SnapshotRecord>,
-) {
+fn lay_over(found: &mut BTreeMap<SequenceNumber, SnapshotRecord>, number: SequenceNumber, record: Option<SnapshotRecord>) {
     match record {
         Some(record) => found.insert(number, record),
         None => found.remove(&number),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cairn_machine::{JournalId, SequenceNumber};
 
 use super::error::TablesError;
-use crate::engine::{RunRow, Scan, Table};
+use crate::engine::{Scan, Table};
 use crate::keys::{chunk, removal, tag};
 
 /// Journals whose removed chunks are still there, with the number up to which they go.
@@ -77,8 +77,7 @@ pub(crate) fn step(table: &dyn Table, journals: Vec<(JournalId, SequenceNumber)>
         rows.insert(removal::key(journal), None);
         step.finished.push(journal);
     }
-    let mut run = rows.into_iter().map(|(key, value)| -> RunRow { (key, value) });
-    table.ingest(&mut run)?;
+    table.ingest(&mut rows.into_iter())?;
     Ok(step)
 }
 

@@ -306,8 +306,8 @@ fn read_writes(
     {
         let state = inner.state();
         if state.previous(journal).is_some_and(|previous| number > previous) {
-            let part = state.memtables().map(|memtable| memtable.writes_from(journal, number));
-            let part = part.filter(|writes| writes.first().is_some_and(|write| write.first <= number)).next();
+            let mut parts = state.memtables().map(|memtable| memtable.writes_from(journal, number));
+            let part = parts.find(|writes| writes.first().is_some_and(|write| write.first <= number));
             return Ok(part.unwrap_or_default().iter().take(64).cloned().collect());
         }
     }
