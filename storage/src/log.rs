@@ -6,6 +6,9 @@
 //! Start reading at [`Log::open`]; `frame`, `record` and `opening` are the format, `index` is a shard's log in memory, `writer`
 //! and `preparer` are the two loops, `recovery` reads what a crash left.
 //!
+//! Files: `0000000001.segment` and so on, preallocated; the newest may be a spare that was not begun. A segment is an opening
+//! frame, then data frames, and a closing frame wherever the log was idle. `LAST` says how far the log surely came.
+//!
 //! Invariants
 //! - The frame is the batch is the sync: a batch is written only after the one before it is synced.
 //! - Batches are numbered without gaps over the whole log. A bad frame where batch n belongs is a torn tail if and only if no
