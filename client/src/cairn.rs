@@ -27,7 +27,7 @@ use crate::write::{Write, parse_persistence_id, write_reply};
 /// How long a call may take by default, all its tries together.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long one try may take by default.
-const ATTEMPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+const ATTEMPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Bytes of writes in flight by default.
 const IN_FLIGHT_BYTES_MAX_DEFAULT: usize = 64 * 1024 * 1024;
 /// The least that may be set: the largest write must fit.
@@ -105,7 +105,8 @@ impl Cairn {
             return Ok(shards);
         }
         let learn = |_| async {
-            router.refresh().await;
+            // It ends when the round has ended, also where that failed.
+            drop(router.refresh().await);
             router.shards().ok_or_else(|| Failed::NotSent(router.obstacle("the cluster does not answer")))
         };
         router.call(&Target::Any, Effect::Read, self.deadline(), learn).await
@@ -220,7 +221,7 @@ impl Builder {
         self
     }
 
-    /// How long one try may take before the call is tried again, perhaps elsewhere; 10 s by default.
+    /// How long one try may take before the call is tried again, perhaps elsewhere; 5 s by default.
     #[must_use]
     pub fn attempt_timeout(mut self, attempt_timeout: Duration) -> Self {
         self.attempt_timeout = attempt_timeout;

@@ -14,8 +14,12 @@ pub(crate) const PIPELINE_WAITING_MAX: usize = 256 * 1024;
 pub(crate) const PIPELINE_WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// A first retry waits about this long, each further one twice as long, up to [`RETRY_DELAY_MAX`].
 pub(crate) const RETRY_DELAY_MIN: Duration = Duration::from_millis(5);
-/// See [`RETRY_DELAY_MIN`]: short, as a new leader is there within half a second.
+/// See [`RETRY_DELAY_MIN`].
 pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_millis(250);
+/// As [`RETRY_DELAY_MAX`], while there is nobody to send to: a new leader is there within half a second, and looking is cheap.
+pub(crate) const RETRY_DELAY_UNSENT_MAX: Duration = Duration::from_millis(40);
+/// Rounds of questions who leads begin at least so far apart.
+pub(crate) const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// How often a hint may be followed without waiting before retries slow down.
 pub(crate) const HINTS_FOLLOWED_MAX: u32 = 2;
 /// How long a node may take to answer a status request.
@@ -25,9 +29,9 @@ pub(crate) const STATUS_GRACE: Duration = Duration::from_millis(50);
 /// How long making a connection may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2 keep-alive: how often an unanswering peer is asked, and how long it may take.
-pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// See [`KEEP_ALIVE_INTERVAL`].
-pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// HTTP/2 window of one stream, in bytes: what a slow reader of one replay buffers.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// HTTP/2 window of a connection, in bytes: readers that stand still must not stop the others.

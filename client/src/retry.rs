@@ -7,7 +7,7 @@ use cairn_api::v1::Reason;
 use tokio::time::Instant;
 
 use crate::attempt::Failed;
-use crate::limits::{HINTS_FOLLOWED_MAX, RETRY_DELAY_MAX, RETRY_DELAY_MIN};
+use crate::limits::{HINTS_FOLLOWED_MAX, RETRY_DELAY_MAX, RETRY_DELAY_MIN, RETRY_DELAY_UNSENT_MAX};
 
 /// Whether the same call may succeed at another time or place.
 pub(crate) fn is_worth_retrying(failed: &Failed) -> bool {
@@ -47,9 +47,14 @@ impl Retry {
                 return Duration::ZERO;
             }
             Failed::Answered(failure) => failure.retry_after().unwrap_or_default().min(RETRY_DELAY_MAX * 4),
-            _ => Duration::ZERO,
+            Failed::NotSent(_) => return self.next().min(RETRY_DELAY_UNSENT_MAX),
+            Failed::Lost(_) => Duration::ZERO,
         };
-        self.delays.next().unwrap_or(RETRY_DELAY_MAX).max(asked)
+        self.next().max(asked)
+    }
+
+    fn next(&mut self) -> Duration {
+        self.delays.next().unwrap_or(RETRY_DELAY_MAX)
     }
 
     /// Waits before the next try; false if the deadline leaves no time for one.

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use cairn_api::v1::{Reason, StatusRequest, StatusResponse};
 use cairn_machine::{ShardId, Slice};
-use futures::FutureExt;
-use futures::StreamExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::Shared;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::attempt::Failed;
 use crate::connector::Connector;
 use crate::error::Error;
-use crate::limits::{STATUS_GRACE, STATUS_TIMEOUT};
+use crate::limits::{REFRESH_INTERVAL_MIN, STATUS_GRACE, STATUS_TIMEOUT};
 use crate::node::Node;
 use crate::retry::Retry;
 use crate::shard_map::ShardMap;
@@ -43,7 +43,8 @@ pub(crate) enum Effect {
     Command,
 }
 
-type Refreshing = Shared<BoxFuture<'static, ()>>;
+/// A round of questions under way; it goes on also if nobody waits for it any more.
+type Refreshing = Shared<oneshot::Receiver<()>>;
 
 /// Knows the nodes and who leads.
 pub(crate) struct Router {
@@ -52,7 +53,8 @@ pub(crate) struct Router {
     random: Mutex<StdRng>,
     map: Mutex<ShardMap>,
     nodes: Mutex<BTreeMap<String, Arc<Node>>>,
-    refreshing: Mutex<Option<Refreshing>>,
+    /// The last round, and when it began.
+    refreshing: Mutex<Option<(Refreshing, Instant)>>,
     /// Why the last refresh brought nothing, for messages.
     obstacle: Mutex<String>,
 }
@@ -166,16 +168,26 @@ impl Router {
     /// Asks every known address who leads; joins the round that is under way, if there is one.
     pub(crate) fn refresh(self: &Arc<Self>) -> Refreshing {
         let mut refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(under_way) = refreshing.as_ref().filter(|round| round.peek().is_none()) {
-            return under_way.clone();
-        }
+        let now = Instant::now();
+        let begin = match refreshing.as_ref() {
+            Some((round, _)) if round.peek().is_none() => return round.clone(),
+            // However many callers look for a leader, the nodes are not asked more often than this.
+            Some((_, begun)) => now.max(*begun + REFRESH_INTERVAL_MIN),
+            None => now,
+        };
+        let (ended, round) = oneshot::channel();
+        let round = round.shared();
+        *refreshing = Some((round.clone(), begin));
         let router = self.clone();
-        let round = async move { router.ask_around().await }.boxed().shared();
-        *refreshing = Some(round.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(begin).await;
+            router.ask_around().await;
+            drop(ended);
+        });
         round
     }
 
-    async fn ask_around(self: Arc<Self>) {
+    async fn ask_around(&self) {
         let addresses = self.map().addresses();
         let mut asked: FuturesUnordered<_> =
             addresses.into_iter().map(|address| async { (self.status_of(&address).await, address) }).collect();

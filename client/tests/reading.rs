@@ -1,5 +1,7 @@
 //! Reading through failures, against the real rules in memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_client::memory::{Fault, MemoryCairn};
@@ -185,12 +187,17 @@ async fn deleting_everything_spares_what_a_foreign_writer_stores_meanwhile() {
     let cairn = cluster.client();
     let journal = written(&cairn, "account", 5).await.journal().clone();
     let foreign = cairn.journal("account").unwrap();
-    let mut tries = 0;
+    let is_written = Arc::new(AtomicBool::new(false));
+    let (mut tries, is_due) = (0, is_written.clone());
     cluster.inject(move |command| match command {
-        // The first try is carried out, and its answer is lost.
+        // The first try is carried out, and its answer is lost; the next ones come to nothing until the foreign write is there.
         Command::DeleteTo(_) => {
             tries += 1;
-            if tries == 1 { Fault::LoseAnswer } else { Fault::None }
+            match (tries, is_due.load(Ordering::Relaxed)) {
+                (1, _) => Fault::LoseAnswer,
+                (_, false) => Fault::LoseRequest,
+                (_, true) => Fault::None,
+            }
         }
         _ => Fault::None,
     });
@@ -201,6 +208,7 @@ async fn deleting_everything_spares_what_a_foreign_writer_stores_meanwhile() {
     }
     let mut writer = journal.writer(cairn_client::WriterId::new("late").unwrap(), None, SequenceNumber(5));
     writer.append("6").await.unwrap();
+    is_written.store(true, Ordering::Relaxed);
     let deleted = deleting.await.unwrap().unwrap();
     assert_eq!((deleted.deleted_to, deleted.highest), (SequenceNumber(5), SequenceNumber(6)));
     assert_eq!(numbers(&journal.replay(..).start().collect_all().await.unwrap()), [6]);

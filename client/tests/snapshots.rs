@@ -1,5 +1,8 @@
 //! Snapshots through failures, against the real rules in memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cairn_client::memory::{Fault, MemoryCairn};
 use cairn_client::{Criteria, Error, NewSnapshot, Payload, SequenceNumber};
 use cairn_machine::Command;
@@ -116,11 +119,16 @@ async fn a_retried_deletion_spares_what_was_saved_meanwhile() {
     let cairn = cluster.client();
     let journal = cairn.journal("account").unwrap();
     journal.save_snapshot(snapshot(1, vec![1])).await.unwrap();
-    let mut tries = 0;
+    let is_saved = Arc::new(AtomicBool::new(false));
+    let (mut tries, is_due) = (0, is_saved.clone());
     cluster.inject(move |command| match command {
         Command::DeleteSnapshots(_) => {
             tries += 1;
-            if tries == 1 { Fault::LoseAnswer } else { Fault::None }
+            match (tries, is_due.load(Ordering::Relaxed)) {
+                (1, _) => Fault::LoseAnswer,
+                (_, false) => Fault::LoseRequest,
+                (_, true) => Fault::None,
+            }
         }
         _ => Fault::None,
     });
@@ -130,6 +138,7 @@ async fn a_retried_deletion_spares_what_was_saved_meanwhile() {
         tokio::task::yield_now().await;
     }
     journal.save_snapshot(snapshot(2, vec![2])).await.unwrap();
+    is_saved.store(true, Ordering::Relaxed);
     deleting.await.unwrap().unwrap();
     let left = journal.snapshots(Criteria::LATEST).await.unwrap();
     assert_eq!(left.iter().map(|info| info.sequence_number.0).collect::<Vec<_>>(), [2]);

@@ -427,3 +427,41 @@ async fn any_endpoint_leads_to_the_others() {
     cairn.journal("account").unwrap().claim().await.unwrap().append("0").await.unwrap();
     assert_eq!(cairn.cluster().status().await.unwrap().nodes.len(), 3);
 }
+
+/// With several threads, and with real time: what the other tests cannot see.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_writers_on_many_threads_survive_breaks() {
+    let cluster = MemoryCairn::with_nodes(3);
+    let cairn = cluster.client();
+    let writing = (0..48).map(|writer| {
+        let cairn = cairn.clone();
+        tokio::spawn(async move {
+            let mut writer = cairn.journal(format!("journal-{writer}")).unwrap().claim().await.unwrap();
+            for round in 0..20 {
+                let mut waiting = Vec::new();
+                for number in 0..10 {
+                    waiting.push(writer.submit((round * 10 + number).to_string()).await.unwrap());
+                }
+                for submitted in waiting {
+                    submitted.await.unwrap();
+                }
+            }
+        })
+    });
+    let writing: Vec<_> = writing.collect();
+    let mut round = 0;
+    while !writing.iter().all(tokio::task::JoinHandle::is_finished) {
+        round += 1;
+        cluster.lead(round % 3);
+        if round % 2 == 0 {
+            cluster.break_connections();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for done in writing {
+        done.await.unwrap();
+    }
+    for writer in 0..48 {
+        assert_eq!(payloads(&cairn, &format!("journal-{writer}")).await, numbered(200));
+    }
+}
