@@ -173,7 +173,8 @@ fn compaction_changes_no_answer(place: &impl Reopen) {
     let key = |number: u32| format!("k{number:04}");
     for round in 0..6 {
         let rows = (0..200).filter(|number| number % (round + 1) == 0);
-        let change = |number| if (number + round) % 3 == 0 { removal(&key(number)) } else { row(&key(number), &format!("{round}")) };
+        let change =
+            |number| if (number + round) % 3 == 0 { removal(&key(number)) } else { row(&key(number), &format!("{round}")) };
         ingest(&*table, rows.map(change).collect());
     }
     let all = || table.scan(Scan::ascending(b"k", b"l", 999, usize::MAX)).expect("scans");

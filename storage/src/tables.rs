@@ -363,6 +363,14 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes note of what went wrong in a read: damage is counted, a failure of the engine stops the tables.
+    pub(crate) fn note(&self, error: TablesError) -> TablesError {
+        match error {
+            TablesError::Broken { .. } => self.fail(error),
+            error => self.damages.note(error),
+        }
+    }
+
     /// Waits until the active memtable has room.
     async fn make_room(&self) -> Result<(), TablesError> {
         let mut progress = self.progress.subscribe();

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_machine::{Command, MemoryStore, SaveId, ShardId, SnapshotChunk, SnapshotData};
-use uuid::Uuid;
+use cairn_machine::{MemoryStore, ShardId};
 
 use super::{Checkpoint, CheckpointCursor, CheckpointError, CompleteCheckpoint};
 use crate::blocking::InlineBlocking;
 use crate::engine::Engine;
 use crate::entry::EntryId;
 use crate::memory_engine::{MemoryDisk, MemoryEngine};
-use crate::tables::tests::world::{Place, SHARD, World, check, delete, event, id, open, save, small, write};
+use crate::tables::tests::world::{Place, SHARD, World, check, delete, event, furnished, id, open, small, write};
 use crate::tables::{MembershipChange, Tables, TablesError};
 
 async fn frames(checkpoint: &Checkpoint) -> Vec<Bytes> {
@@ -37,27 +36,6 @@ fn is_refused<T>(outcome: Result<T, CheckpointError>) -> bool {
     matches!(outcome, Err(CheckpointError::Refused { .. }))
 }
 
-/// A shard with something of everything.
-async fn furnished(place: Place) -> World {
-    let mut world = World::new(place, small(4_000)).await;
-    for number in 1..=40 {
-        world.write("a", &[event(number, &["red", "green"])]).await;
-        world.write("b", &[event(2 * number, &[]), event(2 * number + 1, &["blue"])]).await;
-        if number % 10 == 0 {
-            let inline = SnapshotData::Inline(Bytes::from(vec![1; 100]));
-            world.apply(vec![save("a", number, u128::from(number), number / 10, inline)]).await;
-        }
-    }
-    let chunk = |index, save_id| {
-        let (persistence_id, bytes) = (id("b"), Bytes::from(vec![2; 1000]));
-        Command::SnapshotChunk(SnapshotChunk { persistence_id, save_id: SaveId(Uuid::from_u128(save_id)), index, bytes })
-    };
-    world.apply(vec![chunk(0, 77), chunk(1, 77), chunk(0, 78)]).await;
-    let uploaded = SnapshotData::Uploaded { chunks: 2, bytes_total: 2000 };
-    world.apply(vec![save("b", 5, 77, 0, uploaded), delete("a", 10, true), delete("b", 30, false)]).await;
-    world
-}
-
 async fn empty_tables() -> (Arc<dyn Engine>, Tables) {
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::open(MemoryDisk::new()));
     let tables = open(&engine, &small(4_000), None).await.expect("opens");
@@ -67,7 +45,7 @@ async fn empty_tables() -> (Arc<dyn Engine>, Tables) {
 #[tokio::test]
 async fn an_installed_checkpoint_is_the_source() {
     for place in [Place::memory(), Place::fjall()] {
-        let world = furnished(place).await;
+        let world = furnished(place, small(4_000)).await;
         let change = MembershipChange { membership: Bytes::from_static(b"three"), seen_nodes: Bytes::from_static(b"four") };
         let entry = EntryId { term: 2, leader: 3, index: world.applied_index() + 1 };
         world.tables().apply(entry, None, Some(change)).await.expect("applies");
@@ -97,7 +75,7 @@ async fn an_installed_checkpoint_is_the_source() {
 
 #[tokio::test]
 async fn a_frame_that_is_changed_missing_repeated_or_out_of_order_is_refused() {
-    let world = furnished(Place::memory()).await;
+    let world = furnished(Place::memory(), small(4_000)).await;
     let whole = frames(&world.tables().checkpoint().await.expect("is made")).await;
     assert!(whole.len() >= 2);
     let (_engine, tables) = empty_tables().await;
@@ -153,7 +131,7 @@ async fn frames_of_two_checkpoints_do_not_mix() {
 
 #[tokio::test]
 async fn a_checkpoint_of_another_shard_or_an_older_one_is_refused() {
-    let world = furnished(Place::memory()).await;
+    let world = furnished(Place::memory(), small(4_000)).await;
     let whole = frames(&world.tables().checkpoint().await.expect("is made")).await;
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::open(MemoryDisk::new()));
     let foreign = Tables::open(engine, ShardId(SHARD.0 + 1), Arc::new(InlineBlocking), None, small(4_000)).await.expect("opens");
@@ -166,7 +144,7 @@ async fn a_checkpoint_of_another_shard_or_an_older_one_is_refused() {
 
 #[tokio::test]
 async fn one_installation_at_a_time_and_an_abandoned_one_leaves_nothing() {
-    let world = furnished(Place::memory()).await;
+    let world = furnished(Place::memory(), small(4_000)).await;
     let whole = frames(&world.tables().checkpoint().await.expect("is made")).await;
     let (engine, tables) = empty_tables().await;
     let mut first = tables.begin_install().await.expect("begins");
@@ -182,7 +160,7 @@ async fn one_installation_at_a_time_and_an_abandoned_one_leaves_nothing() {
 
 #[tokio::test]
 async fn a_crash_at_any_ingestion_of_an_installation_leaves_the_old_state_or_the_new_one() {
-    let world = furnished(Place::memory()).await;
+    let world = furnished(Place::memory(), small(4_000)).await;
     let whole = frames(&world.tables().checkpoint().await.expect("is made")).await;
     let applied = world.tables().applied();
     let mut outcomes = Vec::new();
@@ -213,7 +191,7 @@ async fn a_crash_at_any_ingestion_of_an_installation_leaves_the_old_state_or_the
 
 #[tokio::test]
 async fn tables_go_on_from_an_installed_checkpoint() {
-    let mut world = furnished(Place::memory()).await;
+    let mut world = furnished(Place::memory(), small(4_000)).await;
     let whole = frames(&world.tables().checkpoint().await.expect("is made")).await;
     let (_engine, tables) = empty_tables().await;
     let mut subscription = tables.subscribe(&id("a")).await.expect("subscribes");
@@ -232,5 +210,21 @@ async fn tables_go_on_from_an_installed_checkpoint() {
     assert_eq!(tables.state_hash(), world.tables().state_hash());
     check(&tables, &world.model).await;
     tables.flush().await.expect("flushes");
+    check(&tables, &world.model).await;
+}
+
+/// The bytes of a checkpoint as the first version of the format made them.
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/checkpoint-v1.txt");
+
+#[tokio::test]
+async fn a_checkpoint_of_version_1_is_installed_and_is_what_is_made_today() {
+    let world = furnished(Place::memory(), small(10_000_000)).await;
+    let made = frames(&world.tables().checkpoint().await.expect("is made")).await;
+    let made: Vec<Vec<Bytes>> = made.into_iter().map(|frame| vec![frame]).collect();
+    let kept = crate::tables::tests::fixture::compare(FIXTURE, &made);
+    let kept: Vec<Bytes> = kept.into_iter().flatten().collect();
+    let (_engine, tables) = empty_tables().await;
+    let complete = install(&tables, &kept).await.expect("is whole");
+    tables.switch(complete).await.expect("switches");
     check(&tables, &world.model).await;
 }

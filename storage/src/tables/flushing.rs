@@ -69,6 +69,7 @@ pub(crate) fn start(inner: &Arc<Inner>) {
     let (weak, wake) = (Arc::downgrade(inner), Arc::clone(&inner.wake_flusher));
     wake.notify_one();
     tokio::spawn(async move {
+        let _guard = FailOnPanic(Weak::clone(&weak));
         loop {
             wake.notified().await;
             while work(&weak).await {}
@@ -77,6 +78,19 @@ pub(crate) fn start(inner: &Arc<Inner>) {
             }
         }
     });
+}
+
+/// A flusher that is gone must not be waited for.
+struct FailOnPanic(Weak<Inner>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(inner) = self.0.upgrade()
+        {
+            inner.fail(TablesError::broken("the flusher panicked"));
+        }
+    }
 }
 
 /// Does the next piece of work; false if there is none, or no tables any more.

@@ -25,7 +25,7 @@ impl Tables {
     /// # Errors
     /// [`TablesError::Broken`] or [`TablesError::Damaged`].
     pub async fn head(&self, persistence_id: &PersistenceId) -> Result<Option<Head>, TablesError> {
-        self.inner.head(persistence_id).await.map_err(|error| self.inner.damages.note(error))
+        self.inner.head(persistence_id).await.map_err(|error| self.inner.note(error))
     }
 
     /// The newest position, and every change of it; 0 before the first event.

@@ -1,6 +1,8 @@
 //! Tables against the rules over a plain map, through flushes, crashes and restarts.
 
+mod concurrent;
 mod crashes;
+pub(crate) mod fixture;
 mod model;
 mod reading;
 mod removing;

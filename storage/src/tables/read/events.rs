@@ -81,7 +81,7 @@ impl Tables {
             let head = inner.head(persistence_id).await?;
             if head.is_none_or(|head| head.removed_to <= removed_to) {
                 let what = format!("journal {persistence_id:?}: {what}");
-                return Err(inner.damages.note(TablesError::damaged(what)));
+                return Err(inner.note(TablesError::damaged(what)));
             }
         }
     }

@@ -44,7 +44,7 @@ impl Tables {
         limit: usize,
     ) -> Result<JournalsPage, TablesError> {
         let page = self.inner.list_journals(prefix.as_bytes(), after, limit).await;
-        page.map_err(|error| self.inner.damages.note(error))
+        page.map_err(|error| self.inner.note(error))
     }
 }
 

@@ -64,7 +64,7 @@ impl Tables {
     pub async fn read_positions(&self, read: PositionsRead) -> Result<PositionsPage, TablesError> {
         let inner = Arc::clone(&self.inner);
         let outcome = self.inner.blocking.run(move || Reader::new(&inner, read).by_position()).await;
-        outcome.map_err(|error| self.inner.damages.note(error))
+        outcome.map_err(|error| self.inner.note(error))
     }
 
     /// One page of the shard's events that carry a tag.
@@ -74,7 +74,7 @@ impl Tables {
     pub async fn read_tag(&self, tag: &str, read: PositionsRead) -> Result<PositionsPage, TablesError> {
         let (inner, tag) = (Arc::clone(&self.inner), tag.to_owned());
         let outcome = self.inner.blocking.run(move || Reader::new(&inner, read).by_tag(&tag)).await;
-        outcome.map_err(|error| self.inner.damages.note(error))
+        outcome.map_err(|error| self.inner.note(error))
     }
 }
 

@@ -38,7 +38,7 @@ impl Tables {
         criteria: Criteria,
     ) -> Result<Option<SnapshotRecord>, TablesError> {
         let outcome = self.inner.latest_snapshot(persistence_id, criteria).await;
-        outcome.map_err(|error| self.inner.damages.note(error))
+        outcome.map_err(|error| self.inner.note(error))
     }
 
     /// The snapshots that match, from a number up, at most `limit`.
@@ -53,7 +53,7 @@ impl Tables {
         limit: usize,
     ) -> Result<SnapshotsPage, TablesError> {
         let outcome = self.inner.list_snapshots(persistence_id, criteria, from, limit).await;
-        outcome.map_err(|error| self.inner.damages.note(error))
+        outcome.map_err(|error| self.inner.note(error))
     }
 
     /// One chunk of a snapshot's bytes.
@@ -63,7 +63,7 @@ impl Tables {
     /// although the snapshot is there; [`TablesError::Broken`].
     pub async fn read_snapshot_chunk(&self, record: &SnapshotRecord, index: u32) -> Result<Bytes, TablesError> {
         let outcome = self.inner.read_snapshot_chunk(record, index).await;
-        outcome.map_err(|error| self.inner.damages.note(error))
+        outcome.map_err(|error| self.inner.note(error))
     }
 }
 

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_machine::{
     AtomicWrite, Batch, Command, Criteria, DeleteTo, Event, Head, MemoryStore, Payload, PersistenceId, Position, Reply, SaveId,
-    SaveNumber, SaveSnapshot, SequenceNumber, ShardId, SnapshotData, StoredEvent, Timestamp, View, Write, WriterId,
+    SaveNumber, SaveSnapshot, SequenceNumber, ShardId, SnapshotChunk, SnapshotData, StoredEvent, Timestamp, View, Write,
+    WriterId,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -325,6 +326,27 @@ async fn check_snapshots(tables: &Tables, model: &MemoryStore, persistence_id: &
         }
         assert_eq!(Some(Bytes::from(bytes)), model.snapshot_bytes(snapshot));
     }
+}
+
+/// A shard with something of everything.
+pub(crate) async fn furnished(place: Place, settings: TablesSettings) -> World {
+    let mut world = World::new(place, settings).await;
+    for number in 1..=40 {
+        world.write("a", &[event(number, &["red", "green"])]).await;
+        world.write("b", &[event(2 * number, &[]), event(2 * number + 1, &["blue"])]).await;
+        if number % 10 == 0 {
+            let inline = SnapshotData::Inline(Bytes::from(vec![1; 100]));
+            world.apply(vec![save("a", number, u128::from(number), number / 10, inline)]).await;
+        }
+    }
+    let chunk = |index, save_id| {
+        let (persistence_id, bytes) = (id("b"), Bytes::from(vec![2; 1000]));
+        Command::SnapshotChunk(SnapshotChunk { persistence_id, save_id: SaveId(Uuid::from_u128(save_id)), index, bytes })
+    };
+    world.apply(vec![chunk(0, 77), chunk(1, 77), chunk(0, 78)]).await;
+    let uploaded = SnapshotData::Uploaded { chunks: 2, bytes_total: 2000 };
+    world.apply(vec![save("b", 5, 77, 0, uploaded), delete("a", 10, true), delete("b", 30, false)]).await;
+    world
 }
 
 pub(crate) fn id(name: &str) -> PersistenceId {
