@@ -179,22 +179,14 @@ impl Cursor for ShardCursor {
 
     fn open(&self, node: Arc<Node>) -> BoxFuture<'static, Result<Messages<v1::FollowShardResponse>, Failed>> {
         let request = v1::FollowShardRequest::from(self.request.clone());
-        let is_current = self.request.current;
         Box::pin(async move {
             let followed = node.journal_streams().follow_shard(request).await;
-            let messages = followed.map_err(|status| Failed::from_status(&status))?.into_inner();
-            // A proper end is an item of its own, to tell it from a broken stream.
-            let end =
-                futures::stream::iter(is_current.then(|| Ok(v1::FollowShardResponse { events: Vec::new(), followed_to: END })));
-            Ok(messages.chain(end).boxed())
+            Ok(followed.map_err(|status| Failed::from_status(&status))?.into_inner().boxed())
         })
     }
 
     fn take(&mut self, message: v1::FollowShardResponse) -> Result<Vec<ShardEvent>, Error> {
-        if message.followed_to == END {
-            self.is_done = true;
-            return Ok(Vec::new());
-        }
+        self.is_done = message.end && self.request.current;
         let mut events = Vec::with_capacity(message.events.len());
         for event in message.events {
             let persistence_id = crate::write::parse_persistence_id(event.persistence_id)?;
@@ -218,6 +210,3 @@ impl Cursor for ShardCursor {
         self.request.after
     }
 }
-
-/// No position: stands for the end of a stream that has one.
-const END: i64 = -1;

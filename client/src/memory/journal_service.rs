@@ -131,17 +131,25 @@ impl Journal for JournalService {
         let follow = FollowShard::try_from(request.into_inner()).map_err(Failure::from)?;
         let world = self.world.clone();
         let changes = world.changes();
-        let messages = futures::stream::unfold((world, changes, follow), |(world, mut changes, mut follow)| async move {
+        let start = (world, changes, follow, false);
+        let messages = futures::stream::unfold(start, |(world, mut changes, mut follow, mut is_over)| async move {
+            if is_over {
+                return None;
+            }
             let message = loop {
                 changes.mark_unchanged();
                 match shard_events(&world, &mut follow) {
                     Err(failure) => break Err(failure.into()),
                     Ok(Some(message)) => break Ok(message),
-                    Ok(None) if follow.current => return None,
+                    Ok(None) if follow.current => {
+                        is_over = true;
+                        let followed_to = i64::try_from(follow.after.0).unwrap_or(i64::MAX);
+                        break Ok(v1::FollowShardResponse { events: Vec::new(), followed_to, end: true });
+                    }
                     Ok(None) => changes.changed().await.ok()?,
                 }
             };
-            Some((message, (world, changes, follow)))
+            Some((message, (world, changes, follow, is_over)))
         });
         Ok(Response::new(self.until_broken(messages)))
     }
@@ -305,7 +313,7 @@ fn shard_events(world: &World, follow: &mut FollowShard) -> Result<Option<v1::Fo
         event: Some(stored.into()),
     });
     let followed_to = i64::try_from(follow.after.0).unwrap_or(i64::MAX);
-    Ok(Some(v1::FollowShardResponse { events: events.collect(), followed_to }))
+    Ok(Some(v1::FollowShardResponse { events: events.collect(), followed_to, end: false }))
 }
 
 /// A replay, message by message.

@@ -131,7 +131,7 @@ impl Cursor<'_> {
             self.pages(sink).await?;
             if let Some(end) = self.end {
                 self.followed_to = self.followed_to.max(end);
-                return sink.send(self.response(Vec::new())).await;
+                return sink.send(v1::FollowShardResponse { end: true, ..self.response(Vec::new()) }).await;
             }
             let followed_to = self.followed_to;
             let moved = async { newest.wait_for(|newest| *newest > followed_to).await.is_ok() };
@@ -195,6 +195,6 @@ impl Cursor<'_> {
             event: Some(event.event.into()),
         });
         let followed_to = i64::try_from(self.followed_to.0).unwrap_or(i64::MAX);
-        v1::FollowShardResponse { events: events.collect(), followed_to }
+        v1::FollowShardResponse { events: events.collect(), followed_to, end: false }
     }
 }
