@@ -35,6 +35,8 @@ use crate::{identity, monitor, open, server};
 
 /// Between two looks whether what is in flight is answered, at a stop.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// How long connections may take to end by themselves when everything is done.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// A running node. Cheap to clone; all clones are the same node. Dropping the last one does not stop it: [`Node::shutdown`] does.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ struct Inner {
     failed: watch::Receiver<Option<Failed>>,
     /// Ends what is not needed for the drain any more.
     stop: CancellationToken,
+    /// Ends connections that did not end by themselves.
+    cut: CancellationToken,
     tasks: TaskTracker,
     shutdown: tokio::sync::Mutex<bool>,
     /// Held as long as the node may touch its files.
@@ -159,6 +163,7 @@ impl Inner {
         }
         self.flush(deadline).await;
         for group in self.groups.all() {
+            self.groups.remove(group.shard());
             let closed = tokio::time::timeout_at(deadline.max(Instant::now() + Duration::from_secs(1)), group.shutdown()).await;
             if closed.is_err() {
                 tracing::warn!(shard = %group.shard(), "the shard's core did not end in time");
@@ -170,6 +175,10 @@ impl Inner {
             tracing::error!(%error, "close the log");
         }
         self.tasks.close();
+        // Peers hold their streams open for ever, and so may clients.
+        if tokio::time::timeout(LINGER, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+        }
         let end = deadline.max(Instant::now() + Duration::from_secs(1));
         if tokio::time::timeout_at(end, self.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");
@@ -207,9 +216,9 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
     let metrics = Metrics::new();
     let (failed_sender, failed) = watch::channel(None);
     let (readiness_sender, readiness) = watch::channel(vec![Reason::Recovering]);
-    let draining = CancellationToken::new();
+    let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
 
-    let ports = Ports::listen(&settings, &parts).await?;
+    let ports = Ports::listen(&settings, &parts, &cut).await?;
     let addresses = ports.addresses();
     if let Some(http) = ports.http {
         let serving = crate::http::serve(http, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned());
@@ -266,6 +275,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         readiness,
         failed,
         stop,
+        cut,
         tasks,
         shutdown: tokio::sync::Mutex::new(false),
         _lock: lock,
@@ -291,11 +301,11 @@ struct Ports {
 }
 
 impl Ports {
-    async fn listen(settings: &Settings, parts: &Parts) -> Result<Self, StartError> {
+    async fn listen(settings: &Settings, parts: &Parts, cut: &CancellationToken) -> Result<Self, StartError> {
         let listen = async |address: &str| {
             let listener = parts.network.listen(address).await;
             let listener = listener.map_err(|error| StartError::Listen { address: address.to_owned(), error })?;
-            Ok::<_, StartError>(Guard::new(listener, server::guard_settings(&settings.limits)))
+            Ok::<_, StartError>(Guard::new(listener, server::guard_settings(&settings.limits, cut)))
         };
         let client = listen(&settings.listen.client).await?;
         let peer = listen(&settings.listen.peer).await?;

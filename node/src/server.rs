@@ -8,6 +8,7 @@ use cairn_api::v1::cluster_server::ClusterServer;
 use cairn_api::v1::journal_server::JournalServer;
 use cairn_api::v1::snapshots_server::SnapshotsServer;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -27,10 +28,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const RESET_STREAMS_MAX: usize = 64;
 
 /// How a port of this node is guarded.
-pub(crate) fn guard_settings(limits: &LimitSettings) -> GuardSettings {
+pub(crate) fn guard_settings(limits: &LimitSettings, cut: &CancellationToken) -> GuardSettings {
     GuardSettings {
         connections_max: limits.connections_max,
         handshake_deadline: Duration::from_millis(limits.handshake_deadline_ms),
+        cut: cut.clone(),
     }
 }
 
@@ -79,11 +81,7 @@ pub(crate) fn spawn(
 }
 
 /// Keeps gRPC health as the node's readiness is: of the node as a whole, under the empty name.
-async fn report_health(
-    reporter: HealthReporter,
-    mut readiness: watch::Receiver<Vec<Reason>>,
-    stopping: tokio_util::sync::CancellationToken,
-) {
+async fn report_health(reporter: HealthReporter, mut readiness: watch::Receiver<Vec<Reason>>, stopping: CancellationToken) {
     loop {
         let status = if readiness.borrow_and_update().is_empty() { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status("", status).await;

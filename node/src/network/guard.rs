@@ -11,6 +11,7 @@ use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::{Io, Listener};
@@ -27,6 +28,8 @@ pub(crate) struct GuardSettings {
     pub connections_max: usize,
     /// How long a connection may take to bring its first bytes.
     pub handshake_deadline: Duration,
+    /// Cuts every connection, whatever is still going on in it: the last step of a stop.
+    pub cut: CancellationToken,
 }
 
 /// A guarded port.
@@ -47,7 +50,7 @@ impl Guard {
         loop {
             match self.listener.accept().await {
                 Ok(io) => match Arc::clone(&self.places).try_acquire_owned() {
-                    Ok(place) => return Guarded::new(io, place, self.settings.handshake_deadline),
+                    Ok(place) => return Guarded::new(io, place, &self.settings),
                     Err(_) => {
                         tracing::warn!(limit = self.settings.connections_max, "close a connection: there are too many");
                     }
@@ -78,6 +81,7 @@ pub(crate) struct Guarded {
     io: Io,
     _place: OwnedSemaphorePermit,
     handshake: Option<Handshake>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 struct Handshake {
@@ -86,9 +90,20 @@ struct Handshake {
 }
 
 impl Guarded {
-    fn new(io: Io, place: OwnedSemaphorePermit, deadline: Duration) -> Self {
-        let deadline = Box::pin(tokio::time::sleep_until(Instant::now() + deadline));
-        Self { io, _place: place, handshake: Some(Handshake { bytes_missing: PREFACE_BYTES, deadline }) }
+    fn new(io: Io, place: OwnedSemaphorePermit, settings: &GuardSettings) -> Self {
+        let deadline = Box::pin(tokio::time::sleep_until(Instant::now() + settings.handshake_deadline));
+        let handshake = Some(Handshake { bytes_missing: PREFACE_BYTES, deadline });
+        Self { io, _place: place, handshake, cut: Box::pin(settings.cut.clone().cancelled_owned()) }
+    }
+
+    /// Why a connection that has nothing to read is over.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, "the node has stopped"));
+        }
+        let Some(handshake) = &mut self.handshake else { return Poll::Pending };
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "the connection said nothing in time");
+        handshake.deadline.as_mut().poll(cx).map(|()| late())
     }
 }
 
@@ -103,15 +118,15 @@ impl AsyncRead for Guarded {
         let this = &mut *self;
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        let Some(handshake) = &mut this.handshake else { return read };
-        let bytes = buf.filled().len() - before;
-        if bytes >= handshake.bytes_missing {
-            this.handshake = None;
-            return read;
+        if read.is_pending() {
+            return this.poll_over(cx).map(Err);
         }
-        handshake.bytes_missing -= bytes;
-        if read.is_pending() && handshake.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection said nothing in time")));
+        if let Some(handshake) = &mut this.handshake {
+            let bytes = buf.filled().len() - before;
+            handshake.bytes_missing = handshake.bytes_missing.saturating_sub(bytes);
+            if handshake.bytes_missing == 0 {
+                this.handshake = None;
+            }
         }
         read
     }
@@ -153,7 +168,8 @@ mod tests {
     async fn guarded(connections_max: usize, deadline_ms: u64) -> (DuplexNetwork, Guard) {
         let network = DuplexNetwork::new();
         let listener = network.listen("a:1").await.expect("listens");
-        let settings = GuardSettings { connections_max, handshake_deadline: Duration::from_millis(deadline_ms) };
+        let handshake_deadline = Duration::from_millis(deadline_ms);
+        let settings = GuardSettings { connections_max, handshake_deadline, cut: CancellationToken::new() };
         (network, Guard::new(listener, settings))
     }
 
@@ -175,6 +191,16 @@ mod tests {
         far.read_exact(&mut [0; PREFACE_BYTES]).await.expect("reads");
         let silence = tokio::time::timeout(Duration::from_secs(60), far.read_u8()).await;
         assert!(silence.is_err(), "it is still open");
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_a_connection_that_waits() {
+        let (network, mut guard) = guarded(1, 10_000).await;
+        let _near = network.connect("a:1").await.expect("connects");
+        let mut far = guard.accept().await;
+        let cut = guard.settings.cut.clone();
+        let (read, ()) = tokio::join!(far.read_u8(), async { cut.cancel() });
+        assert_eq!(read.expect_err("is cut").kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[tokio::test]

@@ -86,6 +86,9 @@ impl Changes {
             let mut steps = Steps::begin();
             for shard in &core.shards {
                 step_down(shard, node_id, &mut steps).await?;
+            }
+            let_silence_show(&core).await;
+            for shard in &core.shards {
                 repeat(&steps, || shard.group.remove(node_id)).await?;
                 steps.did(format!("node {node_id} left shard {}", shard.id));
             }
@@ -99,6 +102,7 @@ impl Changes {
         self.in_turn(move |core| async move {
             let node = waiting_node(&core, &peer_address).await?;
             let mut steps = Steps::begin();
+            let_silence_show(&core).await;
             for shard in &core.shards {
                 repeat(&steps, || shard.group.replace(old, node.clone())).await?;
                 steps.did(format!("{node} votes in shard {} in the place of node {old}", shard.id));
@@ -187,6 +191,13 @@ fn check_waiting(core: &Core, peer_address: &str, hello: &Hello) -> Result<(), F
         return Err(unsafe_change(format!("{node} is set up to found a cluster: set cluster.join")));
     }
     Ok(())
+}
+
+/// Waits so long that whoever died a moment ago counts as silent, and that a new leader has heard of everybody alive: a leader that
+/// still counted the dead among the living would begin a change that cannot be finished.
+async fn let_silence_show(core: &Core) {
+    let raft = &core.settings.raft;
+    tokio::time::sleep(Duration::from_millis(2 * raft.election_timeout_ms_max + 2 * raft.heartbeat_interval_ms)).await;
 }
 
 /// Has a shard led by another node than the one that is to leave.
