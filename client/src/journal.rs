@@ -199,7 +199,7 @@ impl Journal {
         let attempt = |node: std::sync::Arc<crate::node::Node>| {
             let request = request.clone();
             async move {
-                let deleted = node.journal().delete_to(request).await;
+                let deleted = node.journal().delete_to(node.request(request)).await;
                 Ok(deleted.map_err(|status| Failed::from_status(&status))?.into_inner())
             }
         };

@@ -96,7 +96,7 @@ impl Journals {
         let attempt = |node: Arc<Node>| {
             let request = request.clone();
             async move {
-                let listed = node.journal().list(request).await;
+                let listed = node.journal().list(node.request(request)).await;
                 Ok(listed.map_err(|status| Failed::from_status(&status))?.into_inner())
             }
         };

@@ -62,6 +62,13 @@ impl Node {
         }
     }
 
+    /// A request that tells the server how long this try is waited for.
+    pub(crate) fn request<M>(&self, message: M) -> tonic::Request<M> {
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(self.attempt_timeout);
+        request
+    }
+
     pub(crate) fn journal(&self) -> JournalClient<Channel> {
         JournalClient::new(self.calls.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }

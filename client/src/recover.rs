@@ -124,7 +124,7 @@ impl RecoverRequest {
             max: self.max,
         };
         async move {
-            let recovering = node.journal_streams().recover(v1::RecoverRequest::from(request)).await;
+            let recovering = node.journal_streams().recover(node.request(v1::RecoverRequest::from(request))).await;
             Ok((recovering.map_err(|status| Failed::from_status(&status))?.into_inner(), node.address().to_owned()))
         }
     }

@@ -142,7 +142,7 @@ impl Cursor for ReplayCursor {
             freshness: self.request.journal.freshness(),
         };
         Box::pin(async move {
-            let replayed = node.journal_streams().replay(v1::ReplayRequest::from(request)).await;
+            let replayed = node.journal_streams().replay(node.request(v1::ReplayRequest::from(request))).await;
             Ok(replayed.map_err(|status| Failed::from_status(&status))?.into_inner().boxed())
         })
     }

@@ -98,7 +98,7 @@ impl Journal {
             let attempt = |node: Arc<Node>| {
                 let (request, address) = (request.clone(), node.address().to_owned());
                 async move {
-                    let loaded = node.snapshot_streams().load(request).await;
+                    let loaded = node.snapshot_streams().load(node.request(request)).await;
                     Ok((loaded.map_err(|status| Failed::from_status(&status))?.into_inner(), address))
                 }
             };
@@ -133,7 +133,7 @@ impl Journal {
         let attempt = |node: Arc<Node>| {
             let request = request.clone();
             async move {
-                let listed = node.snapshots().list(request).await;
+                let listed = node.snapshots().list(node.request(request)).await;
                 Ok(listed.map_err(|status| Failed::from_status(&status))?.into_inner())
             }
         };
@@ -161,7 +161,7 @@ impl Journal {
         let attempt = |node: Arc<Node>| {
             let request = request.clone();
             async move {
-                let deleted = node.snapshots().delete(request).await;
+                let deleted = node.snapshots().delete(node.request(request)).await;
                 Ok(deleted.map_err(|status| Failed::from_status(&status))?.into_inner().deleted)
             }
         };
@@ -187,7 +187,7 @@ impl Journal {
         let attempt = |node: Arc<Node>| {
             let request = request.clone();
             async move {
-                let deleted = node.snapshots().delete_matching(request).await;
+                let deleted = node.snapshots().delete_matching(node.request(request)).await;
                 Ok(deleted.map_err(|status| Failed::from_status(&status))?.into_inner().deleted)
             }
         };
@@ -204,7 +204,7 @@ impl Journal {
         let attempt = |node: Arc<Node>| {
             let request = request.clone();
             async move {
-                let saved = node.snapshots().save(request).await;
+                let saved = node.snapshots().save(node.request(request)).await;
                 Ok(saved.map_err(|status| Failed::from_status(&status))?.into_inner())
             }
         };
@@ -230,7 +230,7 @@ impl Journal {
             let attempt = |node: Arc<Node>| {
                 let request = request.clone();
                 async move {
-                    let uploaded = node.snapshots().upload(request).await;
+                    let uploaded = node.snapshots().upload(node.request(request)).await;
                     Ok(uploaded.map_err(|status| Failed::from_status(&status))?.into_inner().chunks)
                 }
             };
