@@ -1,7 +1,7 @@
 //! Damage of every kind: found and named, or harmless; never a wrong answer.
 
 use super::*;
-use crate::log::frame::{FrameHeader, HEADER_BYTES};
+use crate::log::frame::{FrameHeader, FrameKind, HEADER_BYTES, body_checksum};
 use crate::log::last::{LastFile, Reached};
 
 /// A small log of two shards over several segments, with every kind of record; and what it holds after each frame.
@@ -141,7 +141,10 @@ fn every_flipped_bit_of_a_closed_log_is_named_or_harmless() {
 
 #[test]
 fn every_flipped_bit_of_an_open_log_is_named_or_harmless_or_cut_with_the_last_batch() {
-    let outcomes = damage_each_file(&block_on(sample(false)), flip_every_bit);
+    let mut sample = block_on(sample(false));
+    // The other files are as in a closed log.
+    sample.files.retain(|name| ["0000000002.segment", "LAST"].contains(&name.as_str()));
+    let outcomes = damage_each_file(&sample, flip_every_bit);
     assert!(outcomes.named > 10_000 && outcomes.unharmed > 10_000 && outcomes.torn > 1_000, "{outcomes:?}");
 }
 
@@ -290,4 +293,34 @@ async fn a_payload_that_looks_like_a_frame_is_not_taken_for_one() {
     let (log, _writer, report) = open(&fs, small()).await.expect("open");
     assert!(report.torn_tail.is_some());
     assert_eq!(content(&log, A).await.expect("read").entries, entries(1, 0..1, 10));
+}
+
+#[tokio::test]
+async fn a_frame_of_another_generation_is_not_the_next_batch() {
+    let fs = MemoryFs::new();
+    let running = start(&fs, small()).await;
+    append(&running.log.shard(A), entries(1, 0..1, 10)).await.expect("append");
+    running.kill().await;
+    let name = "0000000001.segment";
+    let bytes = file_bytes(&fs, name).await;
+    let opening = FrameHeader::decode(&bytes).expect("an opening");
+    let data = FrameHeader::decode(&bytes[opening.frame_bytes()..]).expect("a batch");
+    let end = opening.frame_bytes() + data.frame_bytes();
+    let next = FrameHeader {
+        kind: FrameKind::Closing,
+        offset: u32::try_from(end).expect("small"),
+        generation: data.generation ^ 1,
+        batch: data.batch + 1,
+        body_bytes: 0,
+        records: 0,
+        body_checksum: body_checksum(&[]),
+        ..data
+    };
+    overwrite(&fs, name, end, &next.encode()).await;
+    let (_, _writer, report) = open(&fs.duplicate(), small()).await.expect("open");
+    assert_eq!((report.last_batch, report.torn_tail.is_some()), (data.batch, true));
+    // With the right generation it is.
+    overwrite(&fs, name, end, &FrameHeader { generation: data.generation, ..next }.encode()).await;
+    let (_, _writer, report) = open(&fs, small()).await.expect("open");
+    assert_eq!((report.last_batch, report.torn_tail), (data.batch + 1, None));
 }
