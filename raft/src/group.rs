@@ -62,6 +62,12 @@ struct Inner {
     stop: CancellationToken,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 impl Group {
     /// Which shard it is.
     #[must_use]

@@ -26,7 +26,7 @@ use crate::groups::Groups;
 use crate::identity::Party;
 use crate::limits::{
     BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, MEMBERS_CHANGE_MAX, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
-    PEER_STREAMS_MAX, TERM_LEAP_MAX,
+    PEER_STREAMS_MAX, STREAM_OPEN_MAX, TERM_LEAP_MAX,
 };
 use crate::peers::{CLUSTER_KEY, FROM_KEY, TO_KEY, put_hello};
 use crate::proto;
@@ -137,7 +137,7 @@ impl Peer for PeerService {
     async fn append(&self, request: Request<Streaming<proto::AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
         let from = self.admit(request.metadata())?;
         let mut incoming = request.into_inner();
-        let first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("an append stream without an append"))?;
+        let first = first_append(&mut incoming).await?;
         let shard = first.shard;
         let group = self.group(shard)?;
         let first = admit_append(&group, first, from)?;
@@ -314,6 +314,13 @@ async fn answer_beat(service: PeerService, from: Party, beat: proto::Beat) -> pr
     };
     let append = answer.await.inspect_err(|status| tracing::debug!(%from, %status, "a heartbeat was not answered")).ok();
     proto::BeatReply { ticket: beat.ticket, append }
+}
+
+/// A stream that brings nothing holds nothing.
+async fn first_append(incoming: &mut Streaming<proto::AppendRequest>) -> Result<proto::AppendRequest, Status> {
+    let first = tokio::time::timeout(STREAM_OPEN_MAX, incoming.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("nothing came on the append stream"))??;
+    first.ok_or_else(|| Status::invalid_argument("an append stream without an append"))
 }
 
 fn admit_append(group: &Group, message: proto::AppendRequest, from: Party) -> Result<AppendEntriesRequest<Types>, Status> {

@@ -8,7 +8,7 @@ use cairn_machine::ShardId;
 ///
 /// A follower campaigns when it has not heard from the leader for `election_max` plus a draw between `election_min` and
 /// `election_max`: openraft lets the leader's lease, which is `election_max`, run out first. With the defaults a dead leader is
-/// replaced some 400 to 550 ms after its last sign of life.
+/// replaced some 460 to 560 ms after its last sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// A leader gives a sign of life this often; whole milliseconds.
@@ -22,9 +22,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(160),
-            election_max: Duration::from_millis(260),
+            heartbeat: Duration::from_millis(90),
+            election_min: Duration::from_millis(190),
+            election_max: Duration::from_millis(270),
         }
     }
 }

@@ -80,7 +80,7 @@ fn config(settings: &GroupSettings) -> Result<Config, StartError> {
         cluster_name: format!("shard-{}", settings.shard),
         heartbeat_interval: heartbeat,
         // Replication says the same as a heartbeat. Suppressed, heartbeats stay well within the shortest election timeout.
-        heartbeat_min_interval: Some(if election_min > heartbeat * 5 / 2 { heartbeat } else { 0 }),
+        heartbeat_min_interval: Some(heartbeat_suppression(heartbeat, election_min)),
         election_timeout_min: election_min,
         election_timeout_max: election_max,
         max_payload_entries: APPEND_ENTRIES_MAX,
@@ -95,6 +95,13 @@ fn config(settings: &GroupSettings) -> Result<Config, StartError> {
         ..Config::default()
     };
     config.validate().map_err(|error| StartError::Settings { shard: settings.shard, reason: error.to_string() })
+}
+
+/// For how long replication stands for heartbeats, in milliseconds: so that no follower waits longer than its shortest election
+/// timeout, also when the tick that sends the heartbeat is late.
+fn heartbeat_suppression(heartbeat: u64, election_min: u64) -> u64 {
+    let tick = heartbeat / 4;
+    election_min.saturating_sub(heartbeat + 2 * tick).min(heartbeat)
 }
 
 fn leadership(raft: &RaftGroup) -> Leadership {

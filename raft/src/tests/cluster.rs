@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{World, until};
-use crate::ReadError;
+use super::world::{SHARD, World, until};
+use crate::{ProposeError, ReadError};
 
 #[tokio::test]
 async fn three_founders_form_one_cluster_and_store_on_every_node() {
@@ -77,4 +77,69 @@ async fn a_leader_cut_off_serves_no_strong_read_and_its_old_writes_do_not_come_b
     world.network.heal();
     world.write("a", 2).await;
     world.converge("a", &[1, 2]).await;
+}
+
+#[tokio::test]
+async fn a_cluster_of_one_serves_strong_reads_and_comes_back_at_once() {
+    let mut world = World::born(1).await;
+    world.write("a", 1).await;
+    world.nodes[0].group().read_barrier(Duration::from_secs(5)).await.expect("a barrier is reached");
+    world.nodes[0].kill();
+    let killed = Instant::now();
+    world.start(0).await;
+    world.nodes[0].group().read_barrier(Duration::from_secs(5)).await.expect("it leads again");
+    assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+    assert_eq!(world.nodes[0].events("a").await.len(), 1, "a read after a restart sees what was acknowledged before it");
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_told_as_fatal_and_the_others_go_on() {
+    let mut world = World::born(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    let mut failed = world.nodes[leader].group().failed();
+    world.nodes[leader].fail_next_sync();
+    let batch = super::world::write("a", 2);
+    let outcome = world.nodes[leader].group().propose(batch).await;
+    assert!(matches!(outcome, Err(ProposeError::Unknown) | Ok(_)), "what others may have is unknown, not failed: {outcome:?}");
+    let told = tokio::time::timeout(Duration::from_secs(10), failed.wait_for(Option::is_some)).await;
+    assert_eq!(told.expect("in time").expect("told").as_ref().map(|fatal| fatal.shard), Some(SHARD));
+    world.nodes[leader].kill();
+    world.write("a", 2).await;
+    world.write("a", 3).await;
+    world.start(leader).await;
+    world.converge("a", &[1, 2, 3]).await;
+}
+
+/// Each writer repeats a write until it is acknowledged, as clients do, while one node after the other is killed and comes back.
+#[tokio::test]
+async fn writes_go_on_while_nodes_are_killed_in_turn_and_each_is_stored_once() {
+    let mut world = World::born(3).await;
+    let mut number = 0;
+    for round in 0..6 {
+        let down = round % 3;
+        world.nodes[down].kill();
+        for _ in 0..20 {
+            number += 1;
+            world.write("a", number).await;
+        }
+        world.start(down).await;
+        for _ in 0..20 {
+            number += 1;
+            world.write("a", number).await;
+        }
+    }
+    world.converge("a", &(1..=number).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn what_is_handed_over_first_stands_first() {
+    let world = World::born(3).await;
+    let group = world.nodes[world.leader().await].group().clone();
+    let proposals: Vec<_> = (1..=200).map(|number| group.propose_start(super::world::write("a", number))).collect();
+    for (proposal, number) in proposals.into_iter().zip(1..) {
+        let replies = proposal.await.unwrap_or_else(|error| panic!("event {number}: {error}"));
+        super::world::assert_stored(&replies);
+    }
+    world.converge("a", &(1..=200).collect::<Vec<_>>()).await;
 }

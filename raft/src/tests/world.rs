@@ -243,6 +243,11 @@ impl Node {
         self.info.birth_id = birth_id;
     }
 
+    /// Its disk fails the next sync.
+    pub fn fail_next_sync(&self) {
+        self.fs.fail_sync_after(0);
+    }
+
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }
