@@ -28,6 +28,8 @@ use crate::write::{Write, parse_persistence_id, write_reply};
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long one try may take by default.
 const ATTEMPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// The longest that a try may take: gRPC cannot express just any time.
+const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Bytes of writes in flight by default.
 const IN_FLIGHT_BYTES_MAX_DEFAULT: usize = 64 * 1024 * 1024;
 /// The least that may be set: the largest write must fit.
@@ -166,9 +168,18 @@ impl Cairn {
 
     /// When a call that begins now must have ended.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.deadline
+        deadline_in(self.deadline)
     }
 }
+
+/// So far from now, or as good as never.
+pub(crate) fn deadline_in(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
+}
+
+/// Thirty years: further than any call can wait, and still a moment that clocks can express.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 impl std::fmt::Debug for Cairn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -221,10 +232,11 @@ impl Builder {
         self
     }
 
-    /// How long one try may take before the call is tried again, perhaps elsewhere; 5 s by default.
+    /// How long one try may take before the call is tried again, perhaps elsewhere; 5 s by default,
+    /// an hour at most.
     #[must_use]
     pub fn attempt_timeout(mut self, attempt_timeout: Duration) -> Self {
-        self.attempt_timeout = attempt_timeout;
+        self.attempt_timeout = attempt_timeout.min(ATTEMPT_TIMEOUT_MAX);
         self
     }
 

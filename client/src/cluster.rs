@@ -8,12 +8,11 @@ use cairn_api::v1::{
     AddRequest, ChangeResponse, RemoveRequest, ReplaceRequest, StatusRequest, StatusResponse, TransferLeaderRequest,
 };
 use cairn_machine::{NodeId, ShardId};
-use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::attempt::Failed;
-use crate::cairn::Cairn;
+use crate::cairn::{Cairn, deadline_in};
 use crate::error::Error;
 use crate::node::Node;
 use crate::retry::Retry;
@@ -110,7 +109,7 @@ impl Cluster {
         Asked: Future<Output = Result<Response<ChangeResponse>, Status>>,
     {
         let router = self.client.router();
-        let deadline = Instant::now() + self.change_deadline;
+        let deadline = deadline_in(self.change_deadline);
         let mut retry = Retry::new(router.random_u64());
         let mut may_be_under_way = false;
         loop {

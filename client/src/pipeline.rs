@@ -88,7 +88,7 @@ impl Pipeline {
         let (queue, submissions) = mpsc::unbounded_channel();
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (ended, end) = oneshot::channel();
-        let outbound = Outbound { submissions, spilled: VecDeque::new(), waiting: waiting.clone(), end };
+        let outbound = Outbound { submissions, spilled: VecDeque::new(), waiting: waiting.clone(), end: Some(end) };
         tokio::spawn(run(channel, outbound, waiting, ended, attempt_timeout));
         Self { queue }
     }
@@ -215,7 +215,8 @@ impl<'a> Watch<'a> {
     fn look(&self, now: Instant) -> bool {
         let (late, count) = {
             let mut waiting = lock(self.waiting);
-            (waiting.give_up_before(now - self.attempt_timeout), waiting.count())
+            let late = now.checked_sub(self.attempt_timeout).map(|since| waiting.give_up_before(since));
+            (late.unwrap_or_default(), waiting.count())
         };
         // A node whose other shards answer is not silent: only what is late goes elsewhere.
         let is_silent = !late.is_empty() && now.duration_since(self.heard_at) >= self.attempt_timeout;
@@ -236,8 +237,8 @@ struct Outbound {
     /// Taken from the queue, but too much for the message before.
     spilled: VecDeque<Submission>,
     waiting: Arc<Mutex<Waiting>>,
-    /// Ends the stream when its other half has ended.
-    end: oneshot::Receiver<()>,
+    /// Ends the stream when its other half has ended; none once it has.
+    end: Option<oneshot::Receiver<()>>,
 }
 
 impl Stream for Outbound {
@@ -245,7 +246,9 @@ impl Stream for Outbound {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Frame>> {
         let outbound = self.get_mut();
-        if Pin::new(&mut outbound.end).poll(context).is_ready() {
+        let Some(end) = &mut outbound.end else { return Poll::Ready(None) };
+        if Pin::new(end).poll(context).is_ready() {
+            outbound.end = None;
             return Poll::Ready(None);
         }
         if outbound.spilled.is_empty() {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::attempt::Failed;
+use crate::cairn::deadline_in;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::limits::{REFRESH_INTERVAL_MIN, STATUS_GRACE, STATUS_TIMEOUT};
@@ -89,7 +90,7 @@ impl Router {
             let failed = match self.locate(target, deadline).await {
                 Err(failed) => failed,
                 Ok(node) => {
-                    let attempt_deadline = deadline.min(Instant::now() + self.attempt_timeout);
+                    let attempt_deadline = deadline.min(deadline_in(self.attempt_timeout));
                     let failed = match tokio::time::timeout_at(attempt_deadline, attempt(node.clone())).await {
                         Ok(Ok(result)) => return Ok(result),
                         Ok(Err(failed)) => failed,

@@ -142,6 +142,18 @@ async fn a_follower_sees_what_comes_through_breaks_and_leader_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_follower_waits_as_long_as_it_takes() {
+    let cairn = MemoryCairn::new().client();
+    let mut writer = written(&cairn, "account", 1).await;
+    let mut follow = writer.journal().follow(1);
+    follow.next().await.unwrap().unwrap();
+    // Far longer than a try of a call, and than a call, may take.
+    assert!(tokio::time::timeout(Duration::from_secs(600), follow.next()).await.is_err());
+    writer.append("2").await.unwrap();
+    assert_eq!(follow.next().await.unwrap().unwrap().event.sequence_number.0, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shard_is_followed_in_commit_order_through_breaks() {
     let cluster = MemoryCairn::with_nodes(3);
     let cairn = cluster.client();

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use cairn_api::v1::{Failure, Reason};
 use cairn_client::memory::{Fault, MemoryCairn};
-use cairn_client::{Cairn, Error, Event, NewEvent, Payload, SequenceNumber, StoredEvent, Write, WriteOutcome, WriterId};
+use cairn_client::{
+    Cairn, Connector, Deletion, Error, Event, NewEvent, Payload, SequenceNumber, StoredEvent, Write, WriteOutcome, WriterId,
+};
 use cairn_machine::Command;
 
 async fn events(cairn: &Cairn, name: &str) -> Vec<StoredEvent> {
@@ -258,6 +260,17 @@ async fn without_a_leader_writes_are_unavailable_and_with_one_they_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deadlines_may_be_as_short_or_as_long_as_one_likes() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.builder().attempt_timeout(Duration::MAX).build().unwrap();
+    let mut patient = cairn.with_deadline(Duration::MAX).journal("patient").unwrap().claim().await.unwrap();
+    patient.append("0").await.unwrap();
+    patient.journal().delete_to(SequenceNumber(1), Deletion::Logical).await.unwrap();
+    let hasty = cairn.with_deadline(Duration::ZERO).journal("hasty").unwrap().claim().await;
+    assert!(matches!(hasty, Err(Error::Unavailable { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_is_said_at_once_and_nothing_is_given_up() {
     let cluster = MemoryCairn::new();
     let cairn = cluster.client();
@@ -426,6 +439,27 @@ async fn any_endpoint_leads_to_the_others() {
     assert_eq!(cairn.shards().await.unwrap(), 4);
     cairn.journal("account").unwrap().claim().await.unwrap().append("0").await.unwrap();
     assert_eq!(cairn.cluster().status().await.unwrap().nodes.len(), 3);
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_listens_is_unavailable() {
+    // Bound and dropped: nobody listens there now.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let builder = Cairn::builder().endpoints([format!("127.0.0.1:{port}")]).deadline(Duration::from_millis(100));
+    assert!(matches!(builder.connect().await, Err(Error::Unavailable { .. })));
+    for endpoint in ["", "localhost", "http://127.0.0.1:7101", "127.0.0.1:7101/x"] {
+        assert!(matches!(Cairn::builder().endpoints([endpoint]).build(), Err(Error::Invalid { .. })), "{endpoint:?}");
+    }
+    assert!(matches!(Cairn::builder().build(), Err(Error::Invalid { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_function_that_connects_is_a_connector() {
+    let cluster = MemoryCairn::new();
+    let inner = cluster.clone();
+    let connector = move |address: String| inner.connect(address);
+    let cairn = cluster.builder().connector(connector).connect().await.unwrap();
+    cairn.journal("account").unwrap().claim().await.unwrap().append("0").await.unwrap();
 }
 
 /// With several threads, and with real time: what the other tests cannot see.
