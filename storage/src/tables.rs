@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_machine::{Batch, Position, Reply, ShardId, apply_batch};
+use cairn_machine::{Batch, Position, Reply, ShardId, ShardState, apply_batch};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::{Blocking, BlockingExt};
@@ -183,7 +183,7 @@ impl Tables {
             blocking.run(move || generations::open_current(&*engine, shard)).await?
         };
         let progress = Progress { applied: opened.meta.applied, flushed: opened.meta.applied };
-        let newest = Position(opened.meta.shard.next_position.0 - 1);
+        let newest = newest_position(&opened.meta.shard);
         let seed = Seeded(settings.hash_seed);
         let state = State::new(opened.table, opened.generation, opened.meta, seed, settings.cached_heads_max);
         let inner = Arc::new(Inner {
@@ -351,7 +351,7 @@ impl Inner {
     pub(crate) fn replace(&self, table: Arc<dyn Table>, generation: u64, meta: Meta) -> Result<(), TablesError> {
         let removals = generations::read_removals(&*table)?;
         let progress = Progress { applied: meta.applied, flushed: meta.applied };
-        let newest = Position(meta.shard.next_position.0 - 1);
+        let newest = newest_position(&meta.shard);
         let seed = Seeded(self.settings.hash_seed);
         let new = State::new(table, generation, meta, seed, self.settings.cached_heads_max);
         let old = std::mem::replace(&mut *self.state_mut(), new);
@@ -448,9 +448,14 @@ impl Inner {
             state.active.keep_head(persistence_id, head);
         }
         self.progress.send_modify(|progress| progress.applied = Some(entry));
-        self.observers.advance(Position(state.shard().next_position.0 - 1), &changed);
+        self.observers.advance(newest_position(state.shard()), &changed);
         Ok(replies)
     }
+}
+
+/// The position of the newest event; 0 before the first.
+fn newest_position(shard: &ShardState) -> Position {
+    Position(shard.next_position.0.saturating_sub(1))
 }
 
 fn check_order(applied: Option<EntryId>, entry: EntryId) -> Result<(), TablesError> {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::TablesError;
 use super::reclaiming;
@@ -24,6 +24,8 @@ const RUNS_PAUSES_MAX: usize = 500;
 const RECLAIM_JOURNALS_MAX: usize = 1024;
 /// A compaction waits at most this many times the idle time for an idle engine.
 const COMPACT_WAITS_MAX: u32 = 10;
+/// After a compaction the next one waits this many times as long as it took.
+const COMPACT_REST: u32 = 10;
 
 impl Tables {
     /// Flushes everything that is applied now, and returns the last entry that is durable then; none if nothing was ever applied.
@@ -225,12 +227,18 @@ fn compact_if_worth_it(inner: &Arc<Inner>) {
         let Some(inner) = weak.upgrade() else { return };
         let table = inner.table();
         let removed = std::mem::take(&mut inner.reclaim().rows_removed);
+        let began = Instant::now();
         let outcome = inner.blocking.run(move || table.compact()).await;
-        tracing::info!(shard = inner.shard.0, removed, "gave back the space of removed rows");
-        inner.is_compacting.store(false, Ordering::Release);
+        let took = began.elapsed();
+        tracing::debug!(shard = inner.shard.0, removed, ?took, "gave back the space of removed rows");
         if let Err(error) = outcome {
             inner.fail(error.into());
         }
+        drop(inner);
+        // However much is removed, this stays a small part of the work.
+        sleep(took * COMPACT_REST).await;
+        let Some(inner) = weak.upgrade() else { return };
+        inner.is_compacting.store(false, Ordering::Release);
         inner.wake_flusher.notify_one();
     });
 }

@@ -2,6 +2,7 @@
 
 mod concurrent;
 mod crashes;
+mod damage;
 pub(crate) mod fixture;
 mod model;
 mod reading;

@@ -189,6 +189,23 @@ pub(crate) async fn open(
     Tables::open(Arc::clone(engine), SHARD, blocking, durable, settings.clone()).await
 }
 
+/// Compares every row that is read with a model, each once.
+pub(crate) async fn check_once(tables: &Tables, model: &MemoryStore) {
+    for journal in model.journals("", None, usize::MAX) {
+        let persistence_id = &journal.persistence_id;
+        assert_eq!(tables.head(persistence_id).await.expect("reads"), Some(journal.head.clone()));
+        let replay = Replay { include_deleted: true, ..replay_from(1) };
+        let expected = model.replay_with_deleted(persistence_id, SequenceNumber(1), SequenceNumber::MAX, usize::MAX);
+        assert_eq!(replay_all(tables, persistence_id, replay).await, expected.expect("decodes"));
+        check_snapshots(tables, model, persistence_id).await;
+    }
+    let read = PositionsRead { from: Position(1), events_max: 1000, bytes_max: usize::MAX, include_deleted: true };
+    let all = model.events_from_position(Position(1), usize::MAX).expect("decodes");
+    assert_eq!(positions_all(tables, None, read).await, all);
+    let red: Vec<_> = all.into_iter().filter(|(_, event)| event.event.tags.iter().any(|tag| tag == "red")).collect();
+    assert_eq!(positions_all(tables, Some("red"), read).await, red);
+}
+
 /// Compares everything that can be read of tables with a model.
 pub(crate) async fn check(tables: &Tables, model: &MemoryStore) {
     let journals = model.journals("", None, usize::MAX);
