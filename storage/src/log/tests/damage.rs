@@ -324,3 +324,34 @@ async fn a_frame_of_another_generation_is_not_the_next_batch() {
     let (_, _writer, report) = open(&fs, small()).await.expect("open");
     assert_eq!((report.last_batch, report.torn_tail), (data.batch + 1, None));
 }
+
+#[tokio::test]
+async fn a_segment_cut_to_whole_pages_is_named() {
+    let fs = MemoryFs::new();
+    let large = || LogSettings { segment_bytes: 16384, ..small() };
+    let running = start(&fs, large()).await;
+    append(&running.log.shard(A), entries(1, 0..1, 10)).await.expect("append");
+    running.kill().await;
+    for pages in 1..4 {
+        let fs = fs.duplicate();
+        let file = fs.open(&Path::new(DIR).join("0000000001.segment"), OpenMode::ReadWrite).await.expect("open");
+        file.set_len(pages * 4096).await.expect("cut");
+        assert!(matches!(open(&fs, large()).await, Err(LogError::Damaged { .. })), "cut to {pages} pages");
+    }
+}
+
+#[tokio::test]
+async fn another_entry_in_the_place_of_one_is_named_when_it_is_read() {
+    let fs = MemoryFs::new();
+    let running = start(&fs, LogSettings { cache_bytes_max: 0, ..small() }).await;
+    let a = running.log.shard(A);
+    append(&a, entries(1, 0..3, 50)).await.expect("append");
+    let name = "0000000001.segment";
+    let bytes = file_bytes(&fs, name).await;
+    let place = |index| running.log.shared.lock().shards[&A].index.get(index).expect("in the log").place;
+    let (source, target) = (place(0), place(1));
+    assert_eq!(source.bytes, target.bytes);
+    let whole = source.offset as usize..(source.offset + source.bytes) as usize;
+    overwrite(&fs, name, target.offset as usize, &bytes[whole]).await;
+    assert!(matches!(a.read(1..2, usize::MAX).await, Err(LogError::Damaged { .. })));
+}

@@ -143,14 +143,28 @@ async fn a_reader_keeps_the_bytes_of_a_segment_that_goes() {
     let fs = MemoryFs::new();
     let running = start(&fs, LogSettings { cache_bytes_max: 0, ..small() }).await;
     let a = running.log.shard(A);
-    append(&a, entries(1, 0..8, 300)).await.expect("append");
-    let plan = read_plan(&running.log, 0..8);
-    append(&a, entries(1, 8..40, 300)).await.expect("append");
-    a.purge(id(1, 38)).await.expect("purge");
-    append(&a, entries(1, 40..90, 300)).await.expect("append");
-    until("the first segment is gone", || !running.log.shared.lock().segments.contains_key(&1)).await;
+    for index in 0..25 {
+        append(&a, entries(1, index..index + 1, 300)).await.expect("append");
+    }
+    let plan = read_plan(&running.log, 0..5);
+    let first_of_second = (0..25).find(|index| place(&running.log, *index).segment == 2).expect("it has rolled");
+    a.purge(id(1, first_of_second - 1)).await.expect("purge");
+    // Now it waits to be used again, and soon is wanted.
+    until("the segment is free", || {
+        let state = running.log.shared.lock();
+        state.freed.len() == 1 && state.spare.is_some()
+    })
+    .await;
+    for index in 25..60 {
+        append(&a, entries(1, index..index + 1, 300)).await.expect("append");
+    }
+    assert!(!segment_names(&fs).await.contains(&"0000000001.segment".to_owned()));
     let read = read::fetch(&running.log.shared, A, plan).await;
-    assert_eq!(read.expect("read"), entries(1, 0..8, 300));
+    assert_eq!(read.expect("read"), entries(1, 0..5, 300));
+}
+
+fn place(log: &Log, index: u64) -> index::Place {
+    log.shared.lock().shards[&A].index.get(index).expect("in the log").place
 }
 
 fn read_plan(log: &Log, range: std::ops::Range<u64>) -> Vec<read::Planned> {
