@@ -61,6 +61,16 @@ pub fn run(arguments: &[&str]) -> Ended {
     cairn().args(arguments).output().expect("the binary runs").into()
 }
 
+/// A process that ends with the test.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A cluster made by `cairn dev`, or its nodes one by one.
 pub struct Cluster {
     pub dir: PathBuf,
