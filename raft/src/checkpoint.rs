@@ -37,14 +37,14 @@ pub(crate) enum CheckpointHandle {
     /// A node's own tables: read when a follower needs them.
     Local(Tables),
     /// Received whole, ready to become current.
-    Received(CompleteCheckpoint),
+    Received(Box<CompleteCheckpoint>),
 }
 
 impl CheckpointHandle {
     /// Makes it the current state of `tables`.
     pub async fn install_into(self, tables: &Tables) -> Result<(), CheckpointError> {
         let complete = match self {
-            Self::Received(complete) => complete,
+            Self::Received(complete) => *complete,
             Self::Local(source) => {
                 let mut frames = Frames::of(source.checkpoint().await?);
                 let mut install = tables.begin_install().await?;
@@ -195,7 +195,7 @@ pub(crate) async fn receive(
 ) -> Result<Ballot, Status> {
     let meta = take_meta(&head)?;
     let installed = take_frames(group.tables(), parts).await?;
-    let snapshot = Snapshot { meta, snapshot: CheckpointHandle::Received(installed) };
+    let snapshot = Snapshot { meta, snapshot: CheckpointHandle::Received(Box::new(installed)) };
     let install = group.raft().install_full_snapshot(ballot, snapshot);
     match tokio::time::timeout(CHECKPOINT_FINISH_MAX, install).await {
         Ok(Ok(response)) => Ok(response.vote),

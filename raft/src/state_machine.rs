@@ -139,6 +139,9 @@ impl RaftSnapshotBuilder<Types> for CheckpointBuilder {
     }
 }
 
+/// A membership, and the entry that brought it.
+type MembersAt = (Option<RaftLogId>, MembersRecord);
+
 /// What the state machine and the rest of the group both look at.
 pub(crate) struct Shared {
     state: Mutex<SharedState>,
@@ -146,9 +149,9 @@ pub(crate) struct Shared {
 
 struct SharedState {
     /// The newest membership applied.
-    current: (Option<RaftLogId>, MembersRecord),
+    current: MembersAt,
     /// Memberships since the one of the checkpoint, oldest first, the newest included.
-    since_checkpoint: VecDeque<(Option<RaftLogId>, MembersRecord)>,
+    since_checkpoint: VecDeque<MembersAt>,
     checkpoint: Option<CheckpointMeta>,
 }
 
@@ -162,7 +165,7 @@ impl Shared {
     }
 
     /// The members, and how far the tables are flushed.
-    fn read_members(tables: &Tables) -> Result<((Option<RaftLogId>, MembersRecord), Option<EntryId>), RecordError> {
+    fn read_members(tables: &Tables) -> Result<(MembersAt, Option<EntryId>), RecordError> {
         let members = match tables.membership() {
             Some(membership) => {
                 let record = MembersRecord::decode(&membership.bytes, &tables.seen_nodes())?;
@@ -178,7 +181,7 @@ impl Shared {
         self.lock().current.1.seen.clone()
     }
 
-    fn current(&self) -> (Option<RaftLogId>, MembersRecord) {
+    fn current(&self) -> MembersAt {
         self.lock().current.clone()
     }
 
@@ -207,7 +210,7 @@ impl Shared {
         meta
     }
 
-    fn replace(&self, checkpoint: CheckpointMeta, members: (Option<RaftLogId>, MembersRecord)) {
+    fn replace(&self, checkpoint: CheckpointMeta, members: MembersAt) {
         *self.lock() =
             SharedState { current: members.clone(), since_checkpoint: VecDeque::from([members]), checkpoint: Some(checkpoint) };
     }
@@ -217,7 +220,7 @@ impl Shared {
     }
 }
 
-fn meta(at: EntryId, (members_at, record): &(Option<RaftLogId>, MembersRecord)) -> CheckpointMeta {
+fn meta(at: EntryId, (members_at, record): &MembersAt) -> CheckpointMeta {
     CheckpointMeta {
         last_log_id: Some(raft_log_id(at)),
         last_membership: StoredMembers::new(*members_at, record.members.clone()),

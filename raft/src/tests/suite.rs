@@ -40,7 +40,8 @@ impl StoreBuilder<Types, LogStore, StateMachine, Running> for Builder {
     }
 }
 
-#[tokio::test]
+/// Nothing here waits for real time: where the log or the suite sleeps, the clock jumps.
+#[tokio::test(start_paused = true)]
 async fn the_log_store_and_the_state_machine_pass_openrafts_own_suite() {
     Suite::test_all(Builder).await.expect("the suite passes");
 }
