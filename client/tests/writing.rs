@@ -9,7 +9,8 @@ use std::time::Duration;
 use cairn_api::v1::{Failure, Reason};
 use cairn_client::memory::{Fault, MemoryCairn};
 use cairn_client::{
-    Cairn, Connector, Deletion, Error, Event, NewEvent, Payload, SequenceNumber, StoredEvent, Write, WriteOutcome, WriterId,
+    Cairn, Connector, Criteria, Deletion, Error, Event, NewEvent, NewSnapshot, Payload, SequenceNumber, StoredEvent, Write,
+    WriteOutcome, WriterId,
 };
 use cairn_machine::Command;
 
@@ -190,6 +191,64 @@ async fn order_holds_when_answers_and_requests_are_lost_in_the_middle_of_the_win
     }
     assert_eq!(positions.len(), 200);
     assert_eq!(payloads(&cairn, "account").await, numbered(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_stored_over_a_write_that_was_turned_away() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.client();
+    for turned_away in [0, 3, 9] {
+        let name = format!("account-{turned_away}");
+        let mut writer = cairn.journal(&name).unwrap().claim().await.unwrap();
+        // Those behind it reach the leader in the same message, and it takes what the rules let it take.
+        fault_writes(&cluster, move |place| {
+            let overloaded = || Fault::Refuse(Box::new(Failure::overloaded("test", Duration::from_millis(3))));
+            if place == turned_away { overloaded() } else { Fault::None }
+        });
+        let mut waiting = Vec::new();
+        for text in numbered(10) {
+            waiting.push(writer.submit(text).await.unwrap());
+        }
+        for submitted in waiting {
+            submitted.await.unwrap();
+        }
+        assert_eq!(payloads(&cairn, &name).await, numbered(10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_command_tells_unknown_from_unavailable_at_its_deadline() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.builder().deadline(Duration::from_secs(3)).build().unwrap();
+    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
+    writer.append("0").await.unwrap();
+    let journal = cairn.journal("account").unwrap();
+    let write = Write {
+        persistence_id: journal.persistence_id().clone(),
+        writer: WriterId::new("checker").unwrap(),
+        epoch: None,
+        after: Some(SequenceNumber(1)),
+        atomic_writes: Vec::new(),
+    };
+    let overloaded = Fault::Refuse(Box::new(Failure::overloaded("test", Duration::from_millis(3))));
+    for (fault, is_applied) in [(Fault::LoseAnswer, true), (Fault::Silence, true), (overloaded, false)] {
+        cluster.inject(move |_| fault.clone());
+        let outcomes = [
+            ("claim", journal.claim().await.map(drop)),
+            ("write", cairn.write(write.clone()).await.map(drop)),
+            ("delete", journal.delete_to(SequenceNumber(1), Deletion::Logical).await.map(drop)),
+            ("save", journal.save_snapshot(NewSnapshot::default()).await.map(drop)),
+            ("delete snapshots", journal.delete_snapshots(Criteria::LATEST).await.map(drop)),
+            ("recover", journal.recover().start().await.map(drop)),
+        ];
+        for (command, outcome) in outcomes {
+            match outcome {
+                Err(Error::Unknown { .. }) if is_applied => {}
+                Err(Error::Unavailable { .. }) if !is_applied => {}
+                other => panic!("{command}, may be applied: {is_applied}: {other:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
