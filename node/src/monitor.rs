@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_machine::ShardId;
@@ -28,11 +29,36 @@ const PINNED_SEGMENTS_MAX: u32 = 4;
 /// Between two looks at the segments.
 const PINS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Between two questions whether a shard has a leader with a quorum: while it has, and while it has not.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL_WITHOUT_LEADER: Duration = Duration::from_millis(100);
+/// How long the answer may take.
+const PROBE_MAX: Duration = Duration::from_millis(1_000);
+
 /// Looks after a node.
 pub(crate) struct Monitor {
     pub core: Arc<Core>,
     pub readiness: watch::Sender<Vec<Reason>>,
     pub failed: watch::Receiver<Option<Failed>>,
+    /// For each shard, whether a leader with a quorum answered lately. What a node believes of its leader says little: a leader
+    /// does not notice that it has lost its quorum, nor a follower that its leader is gone.
+    pub led: Arc<[AtomicBool]>,
+}
+
+impl Monitor {
+    pub(crate) fn new(core: Arc<Core>, readiness: watch::Sender<Vec<Reason>>, failed: watch::Receiver<Option<Failed>>) -> Self {
+        let led = core.shards.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { core, readiness, failed, led }
+    }
+}
+
+/// Asks for a shard's leader, again and again.
+async fn probe(shard: Shard, led: Arc<[AtomicBool]>, index: usize) {
+    loop {
+        let is_led = shard.group.read_barrier(PROBE_MAX).await.is_ok();
+        led[index].store(is_led, Ordering::Relaxed);
+        tokio::time::sleep(if is_led { PROBE_INTERVAL } else { PROBE_INTERVAL_WITHOUT_LEADER }).await;
+    }
 }
 
 /// Starts everything that runs beside the services.
@@ -80,6 +106,9 @@ pub(crate) fn spawn_all(
     )));
     until_stop(Box::pin(form(Arc::clone(&monitor.core), Arc::clone(&opened.groups), failed.clone())));
     until_stop(Box::pin(hear_failures(opened, failed.clone())));
+    for (index, shard) in monitor.core.shards.iter().enumerate() {
+        until_stop(Box::pin(probe(shard.clone(), Arc::clone(&monitor.led), index)));
+    }
     until_stop(Box::pin(monitor.run()));
 }
 
@@ -176,7 +205,8 @@ impl Monitor {
         if statuses.iter().any(|status| status.members.get(self.core.identity.node_id).is_none()) {
             reasons.push(Reason::WaitingForCluster);
         } else {
-            reasons.extend(statuses.iter().filter_map(not_ready));
+            let led = self.led.iter().map(|led| led.load(Ordering::Relaxed));
+            reasons.extend(statuses.iter().zip(led).filter_map(|(status, led)| not_ready(status, led)));
         }
         if self.core.disk.borrow().nearly_full {
             reasons.push(Reason::ReadOnly);
@@ -227,9 +257,9 @@ impl Monitor {
 }
 
 /// Why one shard keeps the node from being ready.
-fn not_ready(status: &GroupStatus) -> Option<Reason> {
+fn not_ready(status: &GroupStatus, is_led: bool) -> Option<Reason> {
     let shard: ShardId = status.shard;
-    if status.leader.is_none() {
+    if status.leader.is_none() || !is_led {
         return Some(Reason::NoLeader(shard));
     }
     let behind = status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));

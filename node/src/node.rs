@@ -262,7 +262,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         started,
         settings,
     });
-    let monitor = Monitor { core: Arc::clone(&core), readiness: readiness_sender, failed: failed.clone() };
+    let monitor = Monitor::new(Arc::clone(&core), readiness_sender, failed.clone());
     monitor::spawn_all(monitor, &opened, &parts, &dir, disk_sender, &stop, &tasks, &failed_sender);
     server::spawn(ports.client, Arc::clone(&core), readiness.clone(), &tasks, &failed_sender);
     tracing::info!(node = %identity.node_id, client = addresses.client, peer = addresses.peer, "started");

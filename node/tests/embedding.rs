@@ -103,8 +103,8 @@ async fn a_node_that_lost_its_tables_gets_them_from_a_peer() {
         cluster.start(id).await;
     }
     cluster.all_ready().await;
-    for number in 1..=200 {
-        cluster.write("account-1", number, &number.to_be_bytes().repeat(200)).await;
+    for number in 1..=700 {
+        cluster.write("account-1", number, &number.to_be_bytes().repeat(100)).await;
     }
     let victim = cluster.follower(0).await;
     common::eventually("its log was purged", async || {
@@ -117,7 +117,7 @@ async fn a_node_that_lost_its_tables_gets_them_from_a_peer() {
     cluster.start(victim).await;
     cluster.all_ready().await;
     let (events, end) = cluster.replay(victim, "account-1", strong()).await;
-    assert_eq!((events.len(), end.highest), (200, 200));
+    assert_eq!((events.len(), end.highest), (700, 700));
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_api::v1;
@@ -16,7 +18,7 @@ use cairn_node::{
 };
 use cairn_storage::MemoryDisk;
 use cairn_storage::blocking::{InlineBlocking, ThreadBlocking};
-use cairn_storage::fs::{MemoryFs, OsFs};
+use cairn_storage::fs::{DirLock, DiskSpace, File, Fs, MemoryFs, OpenMode, OsFs};
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -39,6 +41,8 @@ pub enum Disk {
 pub struct Member {
     pub settings: Settings,
     pub disk: Disk,
+    /// Free bytes of its disk, as the node is told.
+    pub room: Arc<AtomicU64>,
     running: Option<(Node, Runtime)>,
 }
 
@@ -157,7 +161,7 @@ impl Cluster {
     pub fn enlist(&mut self, settings: Settings, disk: Disk) {
         let id = settings.node.id;
         let settings = Settings { data_dir: disk.dir(), ..settings };
-        self.members.insert(id, Member { settings, disk, running: None });
+        self.members.insert(id, Member { settings, disk, room: Arc::new(AtomicU64::new(u64::MAX)), running: None });
     }
 
     pub async fn start(&mut self, id: u64) {
@@ -166,7 +170,8 @@ impl Cluster {
 
     pub async fn try_start(&mut self, id: u64) -> Result<(), StartError> {
         let member = self.members.get_mut(&id).expect("is enlisted");
-        let parts = member.disk.parts(&self.network, id);
+        let mut parts = member.disk.parts(&self.network, id);
+        parts.fs = Arc::new(LimitedFs { inner: parts.fs, room: Arc::clone(&member.room) });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name(format!("node-{id}"))
@@ -407,5 +412,52 @@ pub fn stored(response: &v1::WriteResponse) -> v1::write_outcome::Stored {
     match response.outcomes.first().and_then(|outcome| outcome.kind.clone()) {
         Some(v1::write_outcome::Kind::Stored(stored)) => stored,
         other => panic!("stored: {other:?}"),
+    }
+}
+
+/// Files on a disk whose free space the test sets.
+#[derive(Debug)]
+struct LimitedFs {
+    inner: Arc<dyn Fs>,
+    room: Arc<AtomicU64>,
+}
+
+#[async_trait::async_trait]
+impl Fs for LimitedFs {
+    async fn create_dir_all(&self, dir: &Path) -> std::io::Result<()> {
+        self.inner.create_dir_all(dir).await
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<Arc<dyn File>> {
+        self.inner.open(path, mode).await
+    }
+
+    async fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
+        self.inner.list(dir).await
+    }
+
+    async fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.inner.remove(path).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.inner.rename(from, to).await
+    }
+
+    async fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.inner.sync_dir(dir).await
+    }
+
+    async fn exists(&self, path: &Path) -> std::io::Result<bool> {
+        self.inner.exists(path).await
+    }
+
+    async fn free_bytes(&self, path: &Path) -> std::io::Result<DiskSpace> {
+        let space = self.inner.free_bytes(path).await?;
+        Ok(DiskSpace { available: space.available.min(self.room.load(Ordering::Relaxed)), ..space })
+    }
+
+    async fn lock_dir(&self, dir: &Path) -> std::io::Result<Box<dyn DirLock>> {
+        self.inner.lock_dir(dir).await
     }
 }

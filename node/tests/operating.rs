@@ -1,0 +1,224 @@
+//! What operators see: health, metrics, and disks that fill up.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+
+use cairn_api::v1::{self, Reason};
+use cairn_node::Network;
+use common::{Cluster, Disk, eventually, founder_settings, http_address, write_request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Free bytes of a disk that is nearly full, and of one that is not.
+const FULL: u64 = 1024;
+const ROOMY: u64 = 1 << 40;
+
+async fn cluster_of_three() -> Cluster {
+    let mut cluster = Cluster::of_nobody();
+    for id in 1..=3 {
+        let mut settings = founder_settings(id, 3, 1);
+        settings.disk.check_interval_ms = 20;
+        cluster.enlist(settings, Disk::memory());
+        cluster.start(id).await;
+    }
+    cluster.all_ready().await;
+    cluster
+}
+
+fn set_room(cluster: &Cluster, id: u64, bytes: u64) {
+    cluster.members[&id].room.store(bytes, Ordering::Relaxed);
+}
+
+/// One request of HTTP/1.1, and the whole answer.
+async fn http(cluster: &Cluster, id: u64, request: &str) -> String {
+    let mut io = cluster.network.connect(&http_address(id)).await.expect("connects");
+    io.write_all(request.as_bytes()).await.expect("writes");
+    let mut answer = Vec::new();
+    tokio::time::timeout(common::WAIT_MAX, io.read_to_end(&mut answer)).await.expect("in time").expect("reads");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_ready_node_says_so_and_one_without_a_leader_says_why_not() {
+    let mut cluster = cluster_of_three().await;
+    assert!(http(&cluster, 1, &get("/livez")).await.starts_with("HTTP/1.1 200"));
+    assert!(http(&cluster, 1, &get("/readyz")).await.starts_with("HTTP/1.1 200"));
+    for id in [2, 3] {
+        cluster.kill(id);
+    }
+    eventually("it is not ready", async || {
+        let answer = http(&cluster, 1, &get("/readyz")).await;
+        (answer.starts_with("HTTP/1.1 503") && answer.contains("no_leader")).then_some(())
+    })
+    .await;
+    assert!(http(&cluster, 1, &get("/livez")).await.starts_with("HTTP/1.1 200"), "it lives");
+    assert!(http(&cluster, 1, &get("/nothing")).await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn grpc_health_follows_readiness() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    let mut cluster = cluster_of_three().await;
+    let check = async |cluster: &Cluster| {
+        let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
+        HealthClient::new(cluster.channel(1)).check(request).await.expect("an answer").into_inner().status()
+    };
+    eventually("it serves", async || (check(&cluster).await == ServingStatus::Serving).then_some(())).await;
+    for id in [2, 3] {
+        cluster.kill(id);
+    }
+    eventually("it does not", async || (check(&cluster).await == ServingStatus::NotServing).then_some(())).await;
+}
+
+#[tokio::test]
+async fn metrics_carry_the_names_that_dashboards_use() {
+    let cluster = cluster_of_three().await;
+    for number in 1..=3 {
+        cluster.write("account-1", number, b"x").await;
+    }
+    cluster.payloads(1, "account-1").await;
+    let leader = cluster.leader(0).await;
+    let text = eventually("the samples are gathered", async || {
+        let text = http(&cluster, leader, &get("/metrics")).await;
+        text.contains("cairn_append_events_total{shard=\"0\"} 3").then_some(text)
+    })
+    .await;
+    for name in [
+        "cairn_append_duration_seconds_bucket",
+        "cairn_append_events_total",
+        "cairn_append_conflicts_total",
+        "cairn_fenced_writes_total",
+        "cairn_sync_duration_seconds_bucket",
+        "cairn_raft_term",
+        "cairn_raft_is_leader{shard=\"0\"} 1",
+        "cairn_raft_committed_index",
+        "cairn_raft_applied_index",
+        "cairn_raft_leader_changes_total",
+        "cairn_replication_lag_entries",
+        "cairn_recovery_duration_seconds",
+        "cairn_disk_free_bytes",
+        "cairn_read_only 0",
+        "cairn_corruption_detected_total 0",
+        "cairn_grpc_requests_total{method=\"Journal/Write\",code=\"Ok\"}",
+    ] {
+        assert!(text.contains(name), "{name} is missing in:\n{text}");
+    }
+    assert!(!text.contains("account-1"), "no persistence id is a label");
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_fills_hands_over_and_writes_go_on() {
+    let cluster = cluster_of_three().await;
+    let leader = cluster.leader(0).await;
+    set_room(&cluster, leader, FULL);
+    eventually("another node leads", async || {
+        let now = cluster.leader(0).await;
+        (now != leader).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.write("account-1", 1, b"x").await.highest, 1);
+    eventually("it says so", async || {
+        let status = cluster.status(leader).await;
+        (status.read_only && status.not_ready.contains(&"read_only".to_owned())).then_some(())
+    })
+    .await;
+    set_room(&cluster, leader, ROOMY);
+    eventually("it clears by itself", async || (!cluster.status(leader).await.read_only).then_some(())).await;
+}
+
+#[tokio::test]
+async fn without_a_quorum_of_roomy_nodes_writes_are_refused_and_deletions_and_reads_go_on() {
+    let cluster = cluster_of_three().await;
+    for number in 1..=5 {
+        cluster.write("account-1", number, b"x").await;
+    }
+    for id in [1, 2, 3] {
+        set_room(&cluster, id, FULL);
+    }
+    // Until every node has looked, writes pass.
+    let mut number = 5;
+    eventually("writes are refused", async || {
+        let leader = cluster.leader(0).await;
+        match cluster.journal(leader).write(write_request("account-1", number + 1, b"x")).await {
+            Ok(_) => {
+                number += 1;
+                None
+            }
+            Err(status) => {
+                let failure = v1::Failure::from_status(&status).expect("a failure");
+                (failure.reason() == Reason::ReadOnly).then_some(())
+            }
+        }
+    })
+    .await;
+    assert_eq!(cluster.payloads(1, "account-1").await.len() as i64, number);
+    let delete = v1::DeleteToRequest {
+        persistence_id: "account-1".into(),
+        to: 3,
+        permanent: true,
+        writer_id: "writer".into(),
+        epoch: None,
+    };
+    eventually("deletions work", async || {
+        let leader = cluster.leader(0).await;
+        cluster.journal(leader).delete_to(delete.clone()).await.ok().map(|_| ())
+    })
+    .await;
+    for id in [1, 2, 3] {
+        set_room(&cluster, id, ROOMY);
+    }
+    eventually("writes work again", async || {
+        let leader = cluster.leader(0).await;
+        cluster.journal(leader).write(write_request("account-1", number + 1, b"x")).await.ok().map(|_| ())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_roomy_leader_with_two_full_followers_takes_no_writes() {
+    let cluster = cluster_of_three().await;
+    let leader = cluster.leader(0).await;
+    for id in [1, 2, 3] {
+        if id != leader {
+            set_room(&cluster, id, FULL);
+        }
+    }
+    let mut number = 0;
+    eventually("writes are refused", async || {
+        let leader = cluster.leader(0).await;
+        match cluster.journal(leader).write(write_request("account-1", number + 1, b"x")).await {
+            Ok(_) => {
+                number += 1;
+                None
+            }
+            Err(status) => {
+                let failure = v1::Failure::from_status(&status).expect("a failure");
+                (failure.reason() == Reason::ReadOnly).then_some(())
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_the_node_and_the_others_go_on() {
+    let mut cluster = cluster_of_three().await;
+    cluster.write("account-1", 1, b"x").await;
+    let follower = cluster.follower(0).await;
+    let Disk::Memory { fs, .. } = &cluster.members[&follower].disk else { panic!("in memory") };
+    fs.fail_sync_after(0);
+    for number in 2..=5 {
+        cluster.write("account-1", number, b"x").await;
+    }
+    let failed = tokio::time::timeout(common::WAIT_MAX, cluster.node(follower).failed()).await.expect("it says so");
+    tracing::info!(%failed, "as it should");
+    cluster.kill(follower);
+    cluster.start(follower).await;
+    cluster.all_ready().await;
+    assert_eq!(cluster.payloads(follower, "account-1").await.len(), 5);
+}
