@@ -1,6 +1,6 @@
 //! A message of the pipeline, made of requests that are encoded already.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes};
 use cairn_api::v1::PipelineResponse;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -97,8 +97,6 @@ impl Decoder for PipelineCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<PipelineResponse>, Status> {
-        // Framing guarantees that the buffer holds one message and nothing else.
-        debug_assert!(buffer.has_remaining() || buffer.remaining() == 0);
         PipelineResponse::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }
