@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_machine::{
-    AtomicWrite, Batch, Command, DeleteTo, Event, Payload, PersistenceId, SequenceNumber, ShardId, Timestamp, Write, WriterId,
+    AtomicWrite, Batch, Command, DeleteTo, Event, Payload, PersistenceId, Position, SequenceNumber, ShardId, Timestamp, Write,
+    WriterId,
 };
 use cairn_storage::blocking::ThreadBlocking;
-use cairn_storage::tables::Replay;
+use cairn_storage::tables::{PositionsRead, Replay};
 use cairn_storage::{CheckpointCursor, EntryId, FjallEngine, FjallSettings, Tables, TablesSettings};
 use tokio::time::{Instant, sleep};
 
@@ -92,6 +93,7 @@ async fn run(dir: &Path, events: u64) -> Result<(), Box<dyn Error>> {
     append(&mut shard, events).await?;
     println!("on disk: {} bytes an event", shard.tables.statistics().await.disk_bytes / events);
     replay(&shard, events).await?;
+    positions(&shard).await?;
     checkpoint(&shard, events).await?;
     new_journals(&mut shard, 100_000).await?;
     remove(&mut shard, events).await?;
@@ -154,6 +156,22 @@ async fn replay(shard: &Shard, events: u64) -> Result<(), Box<dyn Error>> {
         report(what, found, began.elapsed(), None);
         assert_eq!(found, events / WRITES_PER_ENTRY * WRITES_PER_ENTRY);
     }
+    Ok(())
+}
+
+async fn positions(shard: &Shard) -> Result<(), Box<dyn Error>> {
+    let (began, cpu) = (Instant::now(), processor_time());
+    let mut read = PositionsRead { from: Position(1), events_max: 1000, bytes_max: 1 << 20, include_deleted: false };
+    let mut found = 0;
+    loop {
+        let page = shard.tables.read_positions(read).await?;
+        found += page.events.len() as u64;
+        if page.is_at_end || found >= 200_000 {
+            break;
+        }
+        read.from = page.next;
+    }
+    report("events by position, over all journals", found, began.elapsed(), Some(processor_time() - cpu));
     Ok(())
 }
 

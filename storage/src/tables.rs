@@ -12,6 +12,7 @@
 //! - No call of the engine runs on the caller's runtime: each goes through the [`Blocking`] part.
 
 mod applying;
+mod chunk_cache;
 mod damage;
 mod error;
 mod flushing;
@@ -36,6 +37,7 @@ use crate::entry::EntryId;
 use crate::keys::meta::{Membership, Meta};
 use crate::memtable::Seeded;
 use applying::{Applying, Loaded, plan};
+use chunk_cache::ChunkCache;
 use observers::Observers;
 use state::State;
 
@@ -60,6 +62,8 @@ pub struct TablesSettings {
     pub memtable_bytes_max: usize,
     /// Heads kept in memory after their flush, so that journals in use never touch the engine.
     pub cached_heads_max: usize,
+    /// Memory for chunks that readers by position come back to, in bytes; used only while somebody reads what was flushed.
+    pub chunk_cache_bytes_max: usize,
     /// Followers of single journals at one time.
     pub subscriptions_max: usize,
     /// Rows that one background step removes at most.
@@ -77,6 +81,7 @@ impl Default for TablesSettings {
         Self {
             memtable_bytes_max: 16 * 1024 * 1024,
             cached_heads_max: 32 * 1024,
+            chunk_cache_bytes_max: 16 * 1024 * 1024,
             subscriptions_max: 100_000,
             reclaim_rows_max: 8 * 1024,
             compact_after_rows_removed: 256,
@@ -150,6 +155,7 @@ pub(crate) struct Inner {
     failure: watch::Sender<Option<TablesError>>,
     durable: Option<watch::Receiver<Option<u64>>>,
     observers: Observers,
+    pub(crate) chunk_cache: ChunkCache,
     reclaim: Mutex<reclaiming::Queue>,
     damages: Damages,
     flushes: AtomicU64,
@@ -199,6 +205,7 @@ impl Tables {
             failure: watch::Sender::new(None),
             durable,
             observers: Observers::new(newest, settings.subscriptions_max),
+            chunk_cache: ChunkCache::new(settings.chunk_cache_bytes_max),
             reclaim: Mutex::new(reclaiming::Queue::new(opened.removals)),
             damages: Damages::default(),
             flushes: AtomicU64::new(0),
@@ -356,6 +363,7 @@ impl Inner {
         let new = State::new(table, generation, meta, seed, self.settings.cached_heads_max);
         let old = std::mem::replace(&mut *self.state_mut(), new);
         *self.reclaim() = reclaiming::Queue::new(removals);
+        self.chunk_cache.clear();
         self.progress.send_replace(progress);
         self.observers.advance(newest, &[]);
         drop(old);

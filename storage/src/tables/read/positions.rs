@@ -83,7 +83,7 @@ struct Journal {
     persistence_id: PersistenceId,
     head: Head,
     /// The stretch that was read last.
-    writes: Vec<StoredWrite>,
+    writes: Arc<Vec<StoredWrite>>,
     /// The write that was decoded last.
     decoded: Option<(SequenceNumber, Vec<StoredEvent>)>,
 }
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         };
         let head = current_head(self.inner, &*self.table, &persistence_id)?;
         let head = head.ok_or_else(|| TablesError::damaged(format!("the head of journal {persistence_id:?} is missing")))?;
-        Ok(Journal { persistence_id, head, writes: Vec::new(), decoded: None })
+        Ok(Journal { persistence_id, head, writes: Arc::default(), decoded: None })
     }
 }
 
@@ -302,16 +302,23 @@ fn read_writes(
     table: &dyn Table,
     journal: JournalId,
     number: SequenceNumber,
-) -> Result<Vec<StoredWrite>, TablesError> {
+) -> Result<Arc<Vec<StoredWrite>>, TablesError> {
     {
         let state = inner.state();
         if state.previous(journal).is_some_and(|previous| number > previous) {
             let mut parts = state.memtables().map(|memtable| memtable.writes_from(journal, number));
             let part = parts.find(|writes| writes.first().is_some_and(|write| write.first <= number));
-            return Ok(part.unwrap_or_default().iter().take(64).cloned().collect());
+            return Ok(Arc::new(part.unwrap_or_default().iter().take(64).cloned().collect()));
         }
     }
-    Ok(read_chunk(table, journal, number)?.unwrap_or_default())
+    if let Some(chunk) = inner.chunk_cache.get(journal, number) {
+        return Ok(chunk);
+    }
+    let chunk = Arc::new(read_chunk(table, journal, number)?.unwrap_or_default());
+    if !chunk.is_empty() {
+        inner.chunk_cache.put(journal, &chunk);
+    }
+    Ok(chunk)
 }
 
 fn missing(journal: JournalId, number: SequenceNumber) -> TablesError {
