@@ -11,8 +11,8 @@ use crate::lines::LineError;
 /// Tells the user, and returns the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     let exit = exit_of(error);
-    // A reader that closed the pipe has what it wanted.
-    if exit != Exit::Done {
+    // A reader that closed the pipe has what it wanted, and whoever pressed Ctrl-C knows.
+    if !matches!(exit, Exit::Done | Exit::Interrupted) {
         eprintln!("cairn: {error:#}");
     }
     exit

@@ -153,3 +153,48 @@ fn the_status_shows_every_node_and_leadership_is_handed_over() {
     let refused = cluster.run(&["cluster", "transfer-leader", "--shard", "0", "--to", "99"]);
     assert_eq!(refused.code, 4, "{refused:?}");
 }
+
+#[test]
+fn nodes_end_with_the_process_that_started_them() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let cluster = Cluster::dev(&temporary.path().join("cluster"), &["--nodes", "1"]);
+    let address = cluster.endpoints.clone();
+    assert!(std::net::TcpStream::connect(&address).is_ok(), "the node listens");
+    // Dropped: killed with SIGKILL, which leaves no time for anything.
+    drop(cluster);
+    support::wait_for("the node is gone too", || std::net::TcpStream::connect(&address).is_err().then_some(()));
+}
+
+#[test]
+fn a_load_is_measured_in_events_latency_and_what_the_nodes_use() {
+    let cluster = Cluster::start();
+    let bench = ["-o", "json", "bench", "--seconds", "0.5", "--warm-up-seconds", "0.2"];
+    let report = cluster.run(&[&bench[..], &["--writers", "4", "--batch", "3", "--payload-bytes", "64"]].concat()).json();
+    let point = &report["points"][0];
+    assert_eq!(point["point"], serde_json::json!({"kind": "append", "writers": 4, "payload_bytes": 64, "batch": 3}));
+    let (operations, events) = (point["operations"].as_u64(), point["events"].as_u64());
+    assert!(operations > Some(0) && events == operations.map(|operations| operations * 3), "{point}");
+    assert!(point["latency"]["p50_micros"].as_u64() > Some(0), "{point}");
+    assert!(point["nodes_cpu_seconds"].as_f64() > Some(0.0), "{point}");
+    assert!(point["nodes_memory_bytes"].as_u64() > Some(0), "{point}");
+    let report = cluster.run(&[&bench[..], &["--only", "highest"]].concat()).json();
+    assert!(report["points"][0]["operations"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let cluster = Cluster::start();
+    let large = "x".repeat(100_000);
+    let lines = vec![large.as_str(); 20].join("\n");
+    cluster.run_with_input(&["journal", "append", "large"], lines.as_bytes()).ok();
+    let mut read = cluster
+        .command(&["journal", "read", "large"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    // More than a pipe holds is still to come when it is closed.
+    drop(read.stdout.take());
+    let said = support::read_to_end(read.stderr.take().expect("a pipe"));
+    assert_eq!((read.wait().expect("it is our child").code(), said.as_str()), (Some(0), ""));
+}

@@ -220,16 +220,14 @@ impl Provider for FlagLayer<'_> {
     }
 
     fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
-        let nested = figment::util::nest(&self.0.key, flag_value(&self.0.value)?);
+        let nested = figment::util::nest(&self.0.key, Value::serialize(flag_value(&self.0.value))?);
         Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
     }
 }
 
-fn flag_value(text: &str) -> figment::error::Result<Value> {
-    match toml::from_str::<toml::Table>(&format!("value = {text}")) {
-        Ok(mut table) => Value::serialize(table.remove("value")),
-        Err(_) => Value::serialize(text),
-    }
+fn flag_value(text: &str) -> toml::Value {
+    let table = toml::from_str::<toml::Table>(&format!("value = {text}"));
+    table.ok().and_then(|mut table| table.remove("value")).unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
 #[cfg(test)]
