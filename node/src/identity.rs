@@ -153,7 +153,8 @@ mod tests {
     async fn a_directory_of_another_cluster_or_node_is_refused() {
         let fs = directory().await;
         open(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
-        let changes: [(&str, fn(&mut Settings)); 3] = [
+        type Change = (&'static str, fn(&mut Settings));
+        let changes: [Change; 3] = [
             ("cluster", |settings| settings.cluster.id = Uuid::from_u128(8)),
             ("node", |settings| settings.node.id = 2),
             ("a cluster with a number of shards of", |settings| settings.cluster.shards = 8),

@@ -84,7 +84,7 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         let recorder = Arc::new(recorder);
-        describe(&*recorder);
+        describe(&recorder);
         let counter = |name| recorder.register_counter(&Key::from_static_name(name), &METADATA);
         let gauge = |name| recorder.register_gauge(&Key::from_static_name(name), &METADATA);
         let histogram = |name| recorder.register_histogram(&Key::from_static_name(name), &METADATA);

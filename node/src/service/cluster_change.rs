@@ -176,12 +176,12 @@ fn check_waiting(core: &Core, peer_address: &str, hello: &Hello) -> Result<(), F
         let shards = core.settings.cluster.shards;
         return Err(unsafe_change(format!("{node} is set up with {} shards, the cluster has {shards}", hello.shards)));
     }
-    let members = core.shards.iter().filter_map(|shard| shard.group.status().members.get(node.node_id).cloned());
-    for known in members {
-        if known != *node {
-            return Err(unsafe_change(format!("node id {} is taken by another node, {known}", node.node_id)));
-        }
-        // It is being taken in: this goes on with it.
+    let known: Vec<_> = core.shards.iter().filter_map(|shard| shard.group.status().members.get(node.node_id).cloned()).collect();
+    if let Some(other) = known.iter().find(|known| *known != node) {
+        return Err(unsafe_change(format!("node id {} is taken by another node, {other}", node.node_id)));
+    }
+    // It is being taken in: this goes on with it.
+    if !known.is_empty() {
         return Ok(());
     }
     if hello.born {
