@@ -44,7 +44,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// Leaders killed, each when this share of the events is acknowledged.
 const KILLS_AT: [f64; 2] = [0.12, 0.5];
 /// One atomic write a request, so that writes in flight are what the word says.
-const PACE: Pace = Pace { requests_in_flight_max: 256, groups_per_request_max: 1, groups_ahead_max: 512 };
+const PACE: Pace = Pace { requests_in_flight_max: 256, groups_per_request_max: 1, groups_ahead_max: 1_024 };
 
 /// `cairn demo ..`
 #[derive(Debug, Args)]

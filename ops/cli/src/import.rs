@@ -8,7 +8,7 @@
 
 mod groups;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 
 use cairn_machine::{PersistenceId, Refusal, SequenceNumber, WriteOutcome, WriteReply};
@@ -201,8 +201,9 @@ fn settle<E: std::error::Error + 'static>(
 #[derive(Default)]
 struct Queues {
     journals: HashMap<PersistenceId, Queue>,
-    /// Journals that have something to send and nothing in flight.
-    ready: VecDeque<PersistenceId>,
+    /// Journals that have something to send and nothing in flight, by the line of what they send next: the file's order is kept
+    /// as far as it can be, so that no journal is left for the end, where it would be sent alone.
+    ready: BTreeMap<u64, PersistenceId>,
     groups: usize,
     bytes: usize,
 }
@@ -225,14 +226,14 @@ impl Queues {
         self.bytes += group.atomic_write.body().len();
         let queue = self.journals.entry(group.persistence_id.clone()).or_default();
         if queue.waiting.is_empty() && !queue.in_flight {
-            self.ready.push_back(group.persistence_id.clone());
+            self.ready.insert(group.line, group.persistence_id.clone());
         }
         queue.waiting.push_back(group);
     }
 
     /// The next request: what it expects, and its atomic writes.
     fn take(&mut self, groups_max: usize) -> (Option<SequenceNumber>, Vec<Group>) {
-        let persistence_id = self.ready.pop_front().expect("asked only if a journal is ready");
+        let (_, persistence_id) = self.ready.pop_first().expect("asked only if a journal is ready");
         let queue = self.journals.get_mut(&persistence_id).expect("what is ready has a queue");
         let mut groups = Vec::new();
         let mut bytes = 0;
@@ -257,8 +258,8 @@ impl Queues {
         let Some(group) = groups.first() else { return };
         let queue = self.journals.get_mut(&group.persistence_id).expect("what was sent has a queue");
         queue.in_flight = false;
-        if !queue.waiting.is_empty() {
-            self.ready.push_back(group.persistence_id.clone());
+        if let Some(next) = queue.waiting.front() {
+            self.ready.insert(next.line, group.persistence_id.clone());
         }
     }
 }

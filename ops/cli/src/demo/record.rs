@@ -47,7 +47,7 @@ struct ShardWatch {
     /// Since when somebody waits without any acknowledgement on this shard.
     waiting_since: Option<Instant>,
     gap_longest: Duration,
-    acknowledged: u64,
+    acknowledged: usize,
 }
 
 impl Record {
@@ -106,6 +106,11 @@ impl Record {
             watch.gap_longest.max(watch.waiting_since.map_or(Duration::ZERO, |since| now - since))
         };
         shards.iter().map(gap).max().unwrap_or_default()
+    }
+
+    /// Writes acknowledged since they are counted.
+    pub fn acknowledged(&self) -> usize {
+        self.state().shards.iter().map(|shard| shard.acknowledged).sum()
     }
 
     /// Whether each of these shards acknowledged something since they are counted.
