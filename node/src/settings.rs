@@ -52,7 +52,8 @@ pub struct ClusterSettings {
     pub id: Uuid,
     /// The nodes that form the cluster, the same list on each of them. Only used until it is born. Default: empty.
     pub founders: Vec<FounderSettings>,
-    /// Into how many shards the journals are spread: a power of two from 1 to 64, fixed when the cluster is born. Default: 4.
+    /// Into how many shards the journals are spread: a power of two from 1 to 64, fixed when the cluster is born. Default: 2.
+    /// More shards use more cores, and cost more while idle: each has heartbeats of its own.
     pub shards: u16,
     /// This node was not there from the start: it waits until somebody adds it to the cluster. Default: false.
     pub join: bool,
@@ -160,9 +161,10 @@ pub struct RaftSettings {
 pub struct StorageSettings {
     /// Size of one file of the log, in bytes: at least 8 MiB, so that the largest entry fits. Default: 16 MiB.
     pub segment_bytes: u32,
-    /// Recent log entries kept in memory over all shards, in bytes. Default: 32 MiB.
+    /// Recent log entries kept in memory over all shards, in bytes. Default: 8 MiB.
     pub log_cache_bytes_max: usize,
-    /// Size at which one shard's events in memory are written to the tables, in bytes. Default: 16 MiB.
+    /// Size at which one shard's events in memory are written to the tables, in bytes; up to three times as much is
+    /// in memory while it is written. Default: 8 MiB.
     pub memtable_bytes: usize,
     /// Memory of the tables for blocks read from disk, in bytes. Default: 16 MiB.
     pub table_cache_bytes: u64,
@@ -226,7 +228,7 @@ impl Default for Settings {
 
 impl Default for ClusterSettings {
     fn default() -> Self {
-        Self { id: Uuid::nil(), founders: Vec::new(), shards: 4, join: false }
+        Self { id: Uuid::nil(), founders: Vec::new(), shards: 2, join: false }
     }
 }
 
@@ -280,8 +282,8 @@ impl Default for StorageSettings {
     fn default() -> Self {
         Self {
             segment_bytes: 16 * 1024 * 1024,
-            log_cache_bytes_max: 32 * 1024 * 1024,
-            memtable_bytes: 16 * 1024 * 1024,
+            log_cache_bytes_max: 8 * 1024 * 1024,
+            memtable_bytes: 8 * 1024 * 1024,
             table_cache_bytes: 16 * 1024 * 1024,
             heads_cached_max: 16_384,
         }
