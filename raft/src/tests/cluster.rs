@@ -94,7 +94,7 @@ async fn a_cluster_of_one_serves_strong_reads_and_comes_back_at_once() {
 
 #[tokio::test]
 async fn a_failed_sync_is_told_as_fatal_and_the_others_go_on() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     world.write("a", 1).await;
     let leader = world.leader().await;
     let mut failed = world.nodes[leader].group().failed();
@@ -134,7 +134,7 @@ async fn writes_go_on_while_nodes_are_killed_in_turn_and_each_is_stored_once() {
 
 #[tokio::test]
 async fn what_is_handed_over_first_stands_first() {
-    let world = World::born(3).await;
+    let world = World::born_calm(3).await;
     let group = world.nodes[world.leader().await].group().clone();
     let proposals: Vec<_> = (1..=200).map(|number| group.propose_start(super::world::write("a", number))).collect();
     for (proposal, number) in proposals.into_iter().zip(1..) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{World, until, write_bytes};
+use super::world::{World, until};
 use crate::StartError;
 
 /// A cluster whose nodes purge early, with 400 events.
@@ -16,10 +16,9 @@ async fn purged(count: u64) -> World {
         node.memtable_bytes_max = 32 * 1024;
     }
     world.start_all().await;
-    let leader = world.leader().await;
+    world.leader().await;
     for number in 1..=400 {
-        let batch = write_bytes("a", number, vec![b'x'; 1000].into());
-        world.nodes[leader].group().propose(batch).await.expect("it is stored");
+        world.write_bytes("a", number, vec![b'x'; 1000].into()).await;
     }
     until("all purge", || world.nodes.iter().all(|node| node.group().status().purged > Some(100)).then_some(())).await;
     world
@@ -68,8 +67,7 @@ async fn a_shard_that_holds_back_the_log_lets_it_go() {
     world.start_all().await;
     world.leader().await;
     for number in 1..=3_000 {
-        let batch = write_bytes("a", number, vec![b'x'; 1000].into());
-        world.nodes[0].group().propose(batch).await.expect("it is stored");
+        world.write_bytes("a", number, vec![b'x'; 1000].into()).await;
     }
     let log = world.nodes[0].log().clone();
     until("segments pile up", || (log.segment_count() > 2).then_some(())).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cairn_machine::NodeId;
 use uuid::Uuid;
 
-use super::world::{Node, PATIENCE, SHARD, World, until, write_bytes};
+use super::world::{Node, PATIENCE, SHARD, World, until};
 use crate::{MembersError, preferred_leader};
 
 /// Adds a node that runs and is in no cluster.
@@ -53,8 +53,7 @@ async fn a_learner_far_behind_gets_a_checkpoint_and_then_the_log() {
     world.start_all().await;
     world.leader().await;
     for number in 1..=600 {
-        let batch = write_bytes("a", number, vec![b'x'; 1000].into());
-        world.nodes[0].group().propose(batch).await.expect("it is stored");
+        world.write_bytes("a", number, vec![b'x'; 1000].into()).await;
     }
     until("a purge", || world.nodes[0].group().status().purged).await;
     let added = stranger(&mut world, 2).await;

@@ -357,6 +357,18 @@ impl World {
         world
     }
 
+    /// As [`Self::born`], with a leader that stays one on a machine that is busy with other things.
+    pub async fn born_calm(count: u64) -> Self {
+        let mut world = Self::new(count);
+        for node in &mut world.nodes {
+            node.settings.timing = node.settings.timing.slower(4);
+        }
+        world.found();
+        world.start_all().await;
+        world.leader().await;
+        world
+    }
+
     /// All nodes become founders.
     pub fn found(&mut self) {
         let founders = self.nodes.iter().map(|node| (node.info.node_id, node.info.peer_address.clone())).collect();
@@ -393,10 +405,15 @@ impl World {
 
     /// Writes one event, at whichever node leads, until it is acknowledged.
     pub async fn write(&self, name: &str, number: u64) {
+        self.write_bytes(name, number, Bytes::from(format!("{name}/{number}"))).await;
+    }
+
+    /// Writes one event with a payload, at whichever node leads, until it is acknowledged.
+    pub async fn write_bytes(&self, name: &str, number: u64, bytes: Bytes) {
         let end = Instant::now() + PATIENCE;
         loop {
             for node in self.nodes.iter().filter(|node| node.is_running()) {
-                match node.group().propose(write(name, number)).await {
+                match node.group().propose(batch(name, number, bytes.clone())).await {
                     Ok(replies) => return assert_stored(&replies),
                     Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::Overloaded { .. }) => {}
                     Err(ProposeError::Stopped) => panic!("a running shard is stopped"),
@@ -444,11 +461,11 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// A batch with one event.
 pub fn write(name: &str, number: u64) -> Batch {
-    write_bytes(name, number, Bytes::from(format!("{name}/{number}")))
+    batch(name, number, Bytes::from(format!("{name}/{number}")))
 }
 
 /// A batch with one event with a payload.
-pub fn write_bytes(name: &str, number: u64, bytes: Bytes) -> Batch {
+pub fn batch(name: &str, number: u64, bytes: Bytes) -> Batch {
     let event = Event {
         sequence_number: SequenceNumber(number),
         payload: Payload { serializer_id: 1, manifest: String::new(), bytes },
