@@ -87,8 +87,11 @@ impl Core {
         Err(failure::not_leader(shard.group.leader()))
     }
 
-    /// Whether the disk has room for a command: deletions and claims always pass, they need next to nothing and lead out of it.
-    pub(crate) fn has_room_for(&self, shard: &Shard, command: &Command) -> Result<(), Failure> {
+    /// Whether a command may be proposed: it is within its limits, and the disk has room for it. Deletions and claims need next to
+    /// nothing and lead out of a full disk: for them there is always room.
+    pub(crate) fn may_take(&self, shard: &Shard, command: &Command) -> Result<(), Failure> {
+        // A command that is committed is applied: its limits are held here and never later.
+        command.check()?;
         let grows = match command {
             Command::Write(write) => !write.atomic_writes.is_empty(),
             Command::SnapshotChunk(_) | Command::SaveSnapshot(_) => true,
@@ -114,7 +117,7 @@ impl Core {
     pub(crate) async fn command(&self, command: Command, deadline: Instant) -> Result<Reply, Failure> {
         let shard = self.shard_of(command.persistence_id());
         self.may_propose(shard)?;
-        self.has_room_for(shard, &command)?;
+        self.may_take(shard, &command)?;
         let bytes = command.encoded_len();
         let admitted = self.admit(1, bytes)?;
         let (submission, answer) = Submission::of_one(command, bytes, admitted);

@@ -135,7 +135,7 @@ impl Inbound {
             None => return Err(Failure::new(Reason::Invalid, "kind: missing or unknown to this node")),
         };
         let shard = self.core.shard_of(command.persistence_id());
-        self.core.has_room_for(shard, &command)?;
+        self.core.may_take(shard, &command)?;
         let shard = shard.id;
         let bytes = command.encoded_len();
         sorted.commands.entry(shard).or_default().push_back(Item { request_id, bytes, command });
