@@ -82,7 +82,7 @@ async fn a_journal_never_written_is_empty_and_its_highest_number_is_zero() {
 }
 
 #[tokio::test]
-async fn acknowledged_writes_survive_the_leader_and_go_on_within_a_second() {
+async fn acknowledged_writes_survive_the_leader_and_go_on_within_three_seconds() {
     let mut cluster = Cluster::of_founders(3, 1).await;
     for number in 1..=20 {
         cluster.write("account-1", number, &number.to_be_bytes()).await;
@@ -92,6 +92,7 @@ async fn acknowledged_writes_survive_the_leader_and_go_on_within_a_second() {
     let killed = tokio::time::Instant::now();
     cluster.write("account-1", 21, &21i64.to_be_bytes()).await;
     let gap = killed.elapsed();
+    // A debug build beside other tests on the same cores; a release build takes about half a second, which the demo measures.
     assert!(gap < std::time::Duration::from_secs(3), "writes went on only after {gap:?}");
     let expected: Vec<_> = (1..=21i64).map(|number| number.to_be_bytes().to_vec()).collect();
     for id in cluster.running() {

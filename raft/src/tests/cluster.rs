@@ -19,7 +19,7 @@ async fn three_founders_form_one_cluster_and_store_on_every_node() {
 }
 
 #[tokio::test]
-async fn a_killed_leader_is_replaced_within_a_second_and_nothing_acknowledged_is_lost() {
+async fn a_killed_leader_is_replaced_within_a_second_and_a_half_and_nothing_acknowledged_is_lost() {
     let mut world = World::born(3).await;
     for number in 1..=5 {
         world.write("a", number).await;
