@@ -1,6 +1,6 @@
 //! The engine under the tables: sorted rows, read by range, written by atomic and durable ingestion of sorted runs.
 //!
-//! Calls block. They are made through the [`crate::Blocking`] part, never on the runtime that carries consensus.
+//! Calls block. They are made through the [`crate::blocking::Blocking`] part, never on the runtime that carries consensus.
 //!
 //! Invariants
 //! - An ingestion is seen and survives as a whole or not at all, and is durable when it returns.
