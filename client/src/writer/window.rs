@@ -243,6 +243,10 @@ impl Window {
     /// The writes to send again, in order; from now on new ones follow them at once.
     pub(crate) fn resend(&mut self) -> Vec<(u64, Bytes)> {
         self.is_held = false;
+        for entry in &mut self.entries {
+            // It was refused as one before it was missing: that says nothing once it stands first without having been sent again.
+            entry.failed = entry.failed.take().filter(|problem| matches!(problem, Problem::Passing(_)));
+        }
         self.entries.iter().filter(|entry| !entry.is_stored).map(|entry| (entry.ticket, entry.body.clone())).collect()
     }
 

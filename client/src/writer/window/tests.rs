@@ -352,6 +352,30 @@ fn nothing_but_the_first_refusal_counts() {
 }
 
 #[test]
+fn a_refusal_of_an_earlier_round_counts_no_more() {
+    use Happening::{Answer, NotLeader, Submit};
+    let mut world = World::new();
+    world.happens(Submit);
+    world.happens(Submit);
+    world.happens(NotLeader);
+    let refused = world.wire.pop_front().unwrap();
+    let outcome = world.apply(&refused);
+    world.answer(&refused, outcome);
+    // The connection ends when the first one has gone out again: the second one, refused before, stays behind.
+    let mut outcomes = Vec::new();
+    assert!(matches!(world.window.step(world.now, &mut outcomes), Step::Resend(_)));
+    let first = world.window.resend()[0].0;
+    world.send(first);
+    world.window.hold();
+    world.happens(Answer);
+    assert_eq!(world.wire.len(), 1, "the second one goes out again");
+    world.happens(Answer);
+    for outcome in world.outcomes.values_mut() {
+        assert!(outcome.try_recv().unwrap().is_ok());
+    }
+}
+
+#[test]
 fn new_writes_wait_behind_those_that_go_out_again() {
     let mut world = World::new();
     world.happens(Happening::Submit);
