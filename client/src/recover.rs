@@ -92,8 +92,16 @@ impl RecoverRequest {
         let target = self.journal.target();
         let mut retry = Retry::new(router.random_u64());
         let effect = if self.writer.is_some() { Effect::Command } else { Effect::Read };
+        let mut may_be_claimed = false;
         loop {
-            let (stream, address) = router.call(&target, effect, deadline, |node| self.open(node)).await?;
+            let (stream, address) = match router.call(&target, effect, deadline, |node| self.open(node)).await {
+                Ok(opened) => opened,
+                // That nobody took this call says nothing about the claim of the one before.
+                Err(Error::Unavailable { message }) if may_be_claimed => return Err(Error::Unknown { message }),
+                Err(error) => return Err(error),
+            };
+            // A stream is opened once the claim is made.
+            may_be_claimed = effect == Effect::Command;
             let failed = match self.head(stream, &address, deadline).await {
                 Ok(recovered) => return Ok(recovered),
                 Err(HeadError::Error(error)) => return Err(error),
@@ -105,11 +113,7 @@ impl RecoverRequest {
             router.note(&target, &address, &failed);
             if !retry.wait(&failed, deadline).await {
                 let message = failed.message().to_owned();
-                // The stream was open: the claim may have been made.
-                return Err(match effect {
-                    Effect::Command => Error::Unknown { message },
-                    Effect::Read => Error::Unavailable { message },
-                });
+                return Err(if may_be_claimed { Error::Unknown { message } } else { Error::Unavailable { message } });
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cairn_api::v1::Failure;
 use cairn_client::memory::{Fault, MemoryCairn};
 use cairn_client::{
     Cairn, Criteria, Deletion, Error, Freshness, JournalWriter, NewEvent, NewSnapshot, Payload, Position, ReplayEnd,
@@ -303,6 +304,24 @@ async fn an_actor_recovers_in_one_call_through_breaks() {
     assert_eq!(writer.append("2001").await.unwrap().first, SequenceNumber(2_001));
     let epoch = old.epoch().unwrap().0;
     assert_eq!(writer.epoch().unwrap().0, epoch + 1, "claimed once, however often the stream broke");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_whose_claim_was_made_is_never_said_to_be_not_applied() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.builder().deadline(Duration::from_secs(3)).build().unwrap();
+    let old = written(&cairn, "account", 3).await;
+    // The first try claims and breaks before its events; none of those after it is let in.
+    cluster.break_streams_after(Some(1));
+    let mut claims = 0;
+    cluster.inject(move |_| {
+        claims += 1;
+        if claims == 1 { Fault::None } else { Fault::Refuse(Box::new(Failure::overloaded("test", Duration::from_millis(3)))) }
+    });
+    let error = cairn.journal("account").unwrap().recover().start().await.map(drop).unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    let known = cairn.journal("account").unwrap().highest().await.unwrap();
+    assert_ne!(&known.writer, old.writer_id(), "the claim was made");
 }
 
 #[tokio::test(start_paused = true)]
