@@ -41,7 +41,7 @@ impl Cluster {
         self
     }
 
-    /// How long a change may take; 15 minutes by default.
+    /// How long a change may take once it has begun; 15 minutes by default. Until then the client's deadline holds.
     #[must_use]
     pub fn with_change_deadline(mut self, deadline: Duration) -> Self {
         self.change_deadline = deadline;
@@ -103,17 +103,20 @@ impl Cluster {
         self.change(|mut cluster| async move { cluster.transfer_leader(request).await }).await
     }
 
-    /// Asks for a change until it is done. A try may take as long as the change: only the deadline bounds it.
+    /// Asks for a change until it is done. A try may take as long as the change: only its deadline bounds it. While nothing has
+    /// begun, as when the new node does not answer, nobody waits longer than for any other call.
     async fn change<Asked>(&self, ask: impl Fn(ClusterClient<Channel>) -> Asked) -> Result<Vec<String>, Error>
     where
         Asked: Future<Output = Result<Response<ChangeResponse>, Status>>,
     {
         let router = self.client.router();
         let deadline = deadline_in(self.change_deadline);
+        let begin_deadline = deadline.min(self.client.deadline());
         let mut retry = Retry::new(router.random_u64());
         let mut may_be_under_way = false;
         loop {
-            let failed = match router.locate(&self.target, deadline).await {
+            let patience = if may_be_under_way { deadline } else { begin_deadline };
+            let failed = match router.locate(&self.target, patience).await {
                 Err(failed) => failed,
                 Ok(node) => {
                     let failed = match tokio::time::timeout_at(deadline, ask(node.cluster())).await {
@@ -129,7 +132,8 @@ impl Cluster {
                 return Err(Error::from_failure(failure.clone()));
             }
             may_be_under_way |= !failed.is_not_applied();
-            if !retry.wait(&failed, deadline).await {
+            let patience = if may_be_under_way { deadline } else { begin_deadline };
+            if !retry.wait(&failed, patience).await {
                 let message = failed.message().to_owned();
                 return Err(if may_be_under_way { Error::Unknown { message } } else { Error::Unavailable { message } });
             }
