@@ -153,7 +153,8 @@ impl Places {
 
     /// Where a key is mentioned although nobody knows it.
     fn of_unknown(&self, key: &str) -> String {
-        if let Some(flag) = self.flag(key) {
+        let below = format!("{key}.");
+        if let Some(flag) = self.flag(key).or_else(|| self.flags.iter().rev().find(|flag| flag.key.starts_with(&below))) {
             return flag.name.clone();
         }
         match &self.file {

@@ -72,6 +72,12 @@ fn an_unknown_section_is_named_with_its_line() {
 }
 
 #[test]
+fn an_unknown_section_of_a_flag_is_named_with_the_flag() {
+    let found = problem_of("", &[("limit.bytes_max", "1")]);
+    assert_eq!(found, "--set limit.bytes_max: limit: unknown key; known here: name, insecure, limits, founders");
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_named_with_its_line() {
     let found = problem_of("[limits]\n\nbytes_max = 'many'\n", &[]);
     assert!(found.starts_with("node.toml:3: limits.bytes_max: "), "{found}");
