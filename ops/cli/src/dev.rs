@@ -56,12 +56,16 @@ pub async fn run(arguments: &DevArguments) -> anyhow::Result<()> {
     ended
 }
 
-/// Tells when the cluster is ready, and then only returns if a node ended.
+/// Tells when the cluster is ready, and then only returns if a node ended by itself. One that was killed is started again: trying
+/// that out is what a local cluster is for.
 async fn stay(cluster: &mut LocalCluster, lasting: bool, dir: &std::path::Path) -> anyhow::Result<()> {
     let statuses = cluster.ready(READY_DEADLINE).await?;
     greet(cluster, statuses[0].shards, lasting, dir)?;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
+        for node_id in cluster.start_killed()? {
+            line(format_args!("node {node_id} was killed; it is started again"))?;
+        }
         cluster.still_run()?;
     }
 }

@@ -90,8 +90,11 @@ impl LocalCluster {
     /// Starts every node that does not run.
     ///
     /// # Errors
-    /// If a process cannot be started.
+    /// If an address is in use, by another cluster perhaps that would answer in this one's place; if a process cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
+        for node in self.nodes.iter().filter(|node| node.process.is_none()) {
+            node.files.addresses_are_free()?;
+        }
         self.nodes.iter_mut().try_for_each(LocalNode::start)
     }
 
@@ -114,6 +117,23 @@ impl LocalCluster {
             }
             tokio::time::sleep(ASK_INTERVAL).await;
         }
+    }
+
+    /// Starts every node again that was killed by SIGKILL; says which.
+    ///
+    /// # Errors
+    /// If a process cannot be started.
+    pub fn start_killed(&mut self) -> anyhow::Result<Vec<u64>> {
+        let mut started = Vec::new();
+        for node in &mut self.nodes {
+            let Some(process) = &mut node.process else { continue };
+            if process.was_killed()? {
+                node.process = None;
+                node.start()?;
+                started.push(node.node_id);
+            }
+        }
+        Ok(started)
     }
 
     /// What every node says of itself, or why one does not answer.

@@ -121,6 +121,18 @@ impl Layout {
     }
 }
 
+impl NodeFiles {
+    /// An error if something listens already where this node is to.
+    pub fn addresses_are_free(&self) -> anyhow::Result<()> {
+        for address in [&self.client_address, &self.peer_address, &self.http_address] {
+            TcpListener::bind(address).with_context(|| {
+                format!("node {} cannot listen at {address}; a new cluster takes other ports with --free-ports", self.node_id)
+            })?;
+        }
+        Ok(())
+    }
+}
+
 fn node(node_id: usize, ports: [u16; 3]) -> NodeFiles {
     let [client, peer, http] = ports.map(|port| format!("127.0.0.1:{port}"));
     NodeFiles {

@@ -1,7 +1,7 @@
 //! One node as a child process.
 
 use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -68,6 +68,14 @@ impl NodeProcess {
     /// If the system does not say.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("look at a node's process")
+    }
+
+    /// Whether SIGKILL ended it.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn was_killed(&mut self) -> anyhow::Result<bool> {
+        Ok(self.ended()?.is_some_and(|status| status.signal() == Some(Signal::KILL.as_raw())))
     }
 
     /// Sends it SIGTERM.
