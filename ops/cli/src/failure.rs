@@ -13,9 +13,20 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let exit = exit_of(error);
     // A reader that closed the pipe has what it wanted, and whoever pressed Ctrl-C knows.
     if !matches!(exit, Exit::Done | Exit::Interrupted) {
-        eprintln!("cairn: {error:#}");
+        eprintln!("cairn: {}", text(error));
     }
     exit
+}
+
+/// The error and its causes. Some say their cause's words already: those are not said again.
+fn text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
@@ -71,6 +82,13 @@ mod tests {
     fn check(error: impl Into<anyhow::Error>, exit: Exit) {
         let error = error.into().context("do something").context("demo: failed");
         assert_eq!(exit_of(&error), exit, "{error:#}");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = io::Error::other("the end is missing");
+        let error = anyhow::Error::new(InputError::Read { line: 2, source }).context("import -");
+        assert_eq!(text(&error), "import -: read line 2: the end is missing");
     }
 
     #[test]

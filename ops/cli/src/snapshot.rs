@@ -231,7 +231,7 @@ async fn delete(persistence_id: &str, which: &Which, bounds: &Bounds, shared: &S
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     if file != Path::new("-") {
-        return std::fs::read(file).with_context(|| format!("read {}", file.display()));
+        return std::fs::read(file).map_err(|error| Stop::input(format!("read {}: {error}", file.display())).into());
     }
     let mut bytes = Vec::new();
     std::io::stdin().read_to_end(&mut bytes).context("read standard input")?;

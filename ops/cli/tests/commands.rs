@@ -83,6 +83,8 @@ fn an_import_is_exported_byte_for_byte_from_every_node_and_again_after_a_restart
     let cluster = Cluster::dev(&dir, &[]);
     exported_everywhere(&cluster, &text);
 
+    let missing = cluster.run(&["journal", "import", "/nowhere/events.jsonl"]);
+    assert_eq!(missing.code, 3, "{missing:?}");
     let wrong = cluster.run_with_input(&["journal", "import", "-"], b"{\"persistence_id\":\"a\"}\n");
     assert_eq!(wrong.code, 3, "{wrong:?}");
     assert!(wrong.err.contains("line 1"), "{}", wrong.err);

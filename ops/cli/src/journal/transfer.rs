@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufRead, BufReader};
 use super::FromNode;
 use crate::arguments::Shared;
 use crate::connect::connect;
+use crate::exit::Stop;
 use crate::export::{Order, export};
 use crate::import::{Group, Groups, Observer, Pace, import};
 use crate::progress;
@@ -66,7 +67,8 @@ pub async fn import_file(file: &Path, in_flight: u16, shared: &Shared) -> anyhow
     let input: Box<dyn AsyncBufRead + Unpin> = if file == Path::new("-") {
         Box::new(BufReader::with_capacity(READ_BYTES, tokio::io::stdin()))
     } else {
-        let opened = tokio::fs::File::open(file).await.with_context(|| format!("open {}", file.display()))?;
+        let opened =
+            tokio::fs::File::open(file).await.map_err(|error| Stop::input(format!("open {}: {error}", file.display())))?;
         Box::new(BufReader::with_capacity(READ_BYTES, opened))
     };
     let imported = import(Groups::new(input), &cairn, &bar, pace).await;
@@ -85,7 +87,7 @@ pub async fn export_file(file: &Path, prefix: &str, order: Order, from: &FromNod
         export(&source, prefix, order, &mut io::stdout(), |_| {}).await?;
         return Ok(());
     }
-    let mut out = File::create(file).with_context(|| format!("create {}", file.display()))?;
+    let mut out = File::create(file).map_err(|error| Stop::input(format!("create {}: {error}", file.display())))?;
     let bar = progress::bar("export", None);
     let events = export(&source, prefix, order, &mut out, |count| bar.set_position(count)).await;
     bar.finish_and_clear();
