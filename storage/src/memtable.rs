@@ -209,6 +209,11 @@ impl Memtable {
         *dropped = chunks.max(*dropped);
     }
 
+    /// Whether its flush lets rows below it go.
+    pub(crate) fn gives_space_back(&self) -> bool {
+        !self.removals.is_empty() || !self.dropped_saves.is_empty()
+    }
+
     /// The write that begins at a number.
     pub(crate) fn write_at(&self, journal: JournalId, first: SequenceNumber) -> Option<&StoredWrite> {
         let writes = &self.journals.get(&journal)?.writes;

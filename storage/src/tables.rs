@@ -72,6 +72,9 @@ pub struct TablesSettings {
     pub compact_after_rows_removed: u64,
     /// For how long nothing may have been written before the engine gives space back; it waits at most ten times as long.
     pub compact_idle: Duration,
+    /// A memtable that gives space back below it, by a permanent deletion or a snapshot that went, is flushed after this time
+    /// at the latest, however little is in it.
+    pub flush_removals_after: Duration,
     /// Seeds the hash maps, so that nobody outside can choose what collides.
     pub hash_seed: u64,
 }
@@ -86,6 +89,7 @@ impl Default for TablesSettings {
             reclaim_rows_max: 8 * 1024,
             compact_after_rows_removed: 256,
             compact_idle: Duration::from_secs(1),
+            flush_removals_after: Duration::from_secs(2),
             hash_seed: 0,
         }
     }
@@ -454,6 +458,9 @@ impl Inner {
         state.meta.applied = Some(entry);
         for (persistence_id, head) in loaded.heads() {
             state.active.keep_head(persistence_id, head);
+        }
+        if state.note_removals() {
+            self.wake_flusher.notify_one();
         }
         self.progress.send_modify(|progress| progress.applied = Some(entry));
         self.observers.advance(newest_position(state.shard()), &changed);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::TablesError;
 use super::reclaiming;
@@ -73,13 +73,40 @@ pub(crate) fn start(inner: &Arc<Inner>) {
     tokio::spawn(async move {
         let _guard = FailOnPanic(Weak::clone(&weak));
         loop {
-            wake.notified().await;
+            match removals_due(&weak) {
+                Some(due) => drop(timeout_at(due, wake.notified()).await),
+                None => wake.notified().await,
+            }
+            freeze_removals(&weak);
             while work(&weak).await {}
             if weak.strong_count() == 0 {
                 return;
             }
         }
     });
+}
+
+/// When the active memtable is to be flushed for what it gives back: permanent deletions must not wait until somebody has
+/// written enough to fill it.
+fn removals_due(weak: &Weak<Inner>) -> Option<Instant> {
+    let inner = weak.upgrade()?;
+    inner.check().ok()?;
+    let state = inner.state();
+    // While others wait for their flush it waits too; the flusher looks again after each.
+    let since = state.removals_since().filter(|_| state.frozen.len() < FROZEN_MAX)?;
+    Some(since + inner.settings.flush_removals_after)
+}
+
+/// Freezes the active memtable if that is due.
+fn freeze_removals(weak: &Weak<Inner>) {
+    if removals_due(weak).is_none_or(|due| Instant::now() < due) {
+        return;
+    }
+    let Some(inner) = weak.upgrade() else { return };
+    let mut state = inner.state_mut();
+    if state.frozen.len() < FROZEN_MAX {
+        state.freeze();
+    }
 }
 
 /// A flusher that is gone must not be waited for.

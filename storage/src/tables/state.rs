@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use cairn_machine::{Head, JournalId, PersistenceId, Position, SequenceNumber, ShardState, SnapshotRecord, StoredWrite};
+use tokio::time::Instant;
 
 use crate::engine::Table;
 use crate::entry::EntryId;
@@ -38,6 +39,8 @@ pub(crate) struct State {
     cached_heads_max: usize,
     pub(crate) meta: Meta,
     pub(crate) flushed: Option<EntryId>,
+    /// Since when the active memtable has something to give back.
+    removals_since: Option<Instant>,
 }
 
 impl State {
@@ -45,7 +48,7 @@ impl State {
         let flushed = meta.applied;
         let active = Memtable::new(seed);
         let (frozen, cached) = (VecDeque::new(), VecDeque::new());
-        Self { table, generation, seed, active, frozen, cached, cached_heads_max, meta, flushed }
+        Self { table, generation, seed, active, frozen, cached, cached_heads_max, meta, flushed, removals_since: None }
     }
 
     pub(crate) fn shard(&self) -> &ShardState {
@@ -98,8 +101,23 @@ impl State {
         self.memtables().map(|memtable| memtable.bytes).sum()
     }
 
+    /// Looks whether the active memtable has something to give back. Says whether it has since now.
+    pub(crate) fn note_removals(&mut self) -> bool {
+        let is_first = self.removals_since.is_none() && self.active.gives_space_back();
+        if is_first {
+            self.removals_since = Some(Instant::now());
+        }
+        is_first
+    }
+
+    /// Since when the active memtable has something to give back.
+    pub(crate) fn removals_since(&self) -> Option<Instant> {
+        self.removals_since
+    }
+
     /// Freezes the active memtable as it is now.
     pub(crate) fn freeze(&mut self) {
+        self.removals_since = None;
         let memtable = std::mem::replace(&mut self.active, Memtable::new(self.seed));
         self.frozen.push_back(Arc::new(Frozen { memtable, meta: self.meta.clone() }));
     }

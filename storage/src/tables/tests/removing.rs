@@ -77,6 +77,22 @@ async fn tags_go_with_their_events() {
 }
 
 #[tokio::test]
+async fn a_permanent_deletion_gives_space_back_although_nothing_is_written_after_it() {
+    let settings = TablesSettings { flush_removals_after: Duration::from_millis(20), ..small(1_000_000) };
+    let mut world = World::new(Place::memory(), settings).await;
+    world.append("a", 10).await;
+    world.flush().await;
+    world.apply(vec![delete("a", 10, true)]).await;
+    let given_back = async {
+        while rows(&world, Family::Chunk) > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), given_back).await.expect("the deletion is flushed by itself");
+    world.check().await;
+}
+
+#[tokio::test]
 async fn a_removal_goes_on_after_a_restart() {
     let mut world = World::new(Place::memory(), small(1_000_000)).await;
     for _ in 0..40 {

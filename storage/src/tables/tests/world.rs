@@ -83,7 +83,15 @@ pub(crate) struct World {
 
 /// Settings under which everything happens soon.
 pub(crate) fn small(memtable_bytes_max: usize) -> TablesSettings {
-    TablesSettings { memtable_bytes_max, cached_heads_max: 2, reclaim_rows_max: 3, ..TablesSettings::default() }
+    // Tests say themselves when they flush.
+    let flush_removals_after = std::time::Duration::from_secs(3600);
+    TablesSettings {
+        memtable_bytes_max,
+        cached_heads_max: 2,
+        reclaim_rows_max: 3,
+        flush_removals_after,
+        ..TablesSettings::default()
+    }
 }
 
 impl World {
