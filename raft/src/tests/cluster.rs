@@ -135,6 +135,8 @@ async fn writes_go_on_while_nodes_are_killed_in_turn_and_each_is_stored_once() {
 #[tokio::test]
 async fn what_is_handed_over_first_stands_first() {
     let world = World::born_calm(3).await;
+    // A leader takes nothing before a quorum has answered it.
+    world.write("b", 1).await;
     let group = world.nodes[world.leader().await].group().clone();
     let proposals: Vec<_> = (1..=200).map(|number| group.propose_start(super::world::write("a", number))).collect();
     for (proposal, number) in proposals.into_iter().zip(1..) {
@@ -142,4 +144,128 @@ async fn what_is_handed_over_first_stands_first() {
         super::world::assert_stored(&replies);
     }
     world.converge("a", &(1..=200).collect::<Vec<_>>()).await;
+}
+
+/// The most valuable check: an answer means that a quorum has synced.
+#[tokio::test]
+async fn nothing_is_answered_before_a_quorum_has_synced_it() {
+    let world = World::born_calm(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    let (first, second) = ((leader + 1) % 3, (leader + 2) % 3);
+    // The leader alone, and one follower alone, are no quorum.
+    for (number, held) in [(2, [first, second]), (3, [leader, second])] {
+        held.iter().for_each(|index| world.nodes[*index].hold_syncs(true));
+        let mut proposal = Box::pin(world.nodes[leader].group().propose_start(super::world::write("a", number)));
+        let early = tokio::time::timeout(Duration::from_millis(500), &mut proposal).await;
+        assert!(early.is_err(), "answered while {held:?} have not synced: {early:?}");
+        for node in &world.nodes {
+            assert_eq!(node.events("a").await.len() as u64, number - 1, "applied while {held:?} have not synced");
+        }
+        // One more is enough.
+        world.nodes[held[0]].hold_syncs(false);
+        super::world::assert_stored(&proposal.await.expect("a quorum has it"));
+        world.nodes[held[1]].hold_syncs(false);
+    }
+    world.converge("a", &[1, 2, 3]).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_stands_still_is_replaced_and_follows_when_it_goes_on() {
+    let world = World::born(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    world.network.hold(&world.nodes[leader].info.peer_address);
+    let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    let end = Instant::now() + super::world::PATIENCE;
+    let mut stored = None;
+    while stored.is_none() {
+        assert!(Instant::now() < end, "two of three are a quorum");
+        for index in &others {
+            stored = stored.or(world.nodes[*index].group().propose(super::world::write("a", 2)).await.ok());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    super::world::assert_stored(&stored.expect("just seen"));
+    world.network.release();
+    world.write("a", 3).await;
+    world.converge("a", &[1, 2, 3]).await;
+}
+
+/// The stream to it is given up although no connection breaks, and a new one brings everything.
+#[tokio::test]
+async fn a_follower_that_stands_still_holds_up_nobody_and_catches_up() {
+    let world = World::born(3).await;
+    world.write("a", 1).await;
+    let follower = (world.leader().await + 1) % 3;
+    world.network.hold(&world.nodes[follower].info.peer_address);
+    let held = Instant::now();
+    let mut number = 1;
+    while held.elapsed() < 3 * crate::limits::STREAM_STALL_MAX {
+        number += 1;
+        world.write("a", number).await;
+    }
+    world.network.release();
+    world.converge("a", &(1..=number).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn five_nodes_go_on_without_two_and_stop_without_three() {
+    let mut world = World::born(5).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    world.nodes[leader].kill();
+    world.nodes[(leader + 1) % 5].kill();
+    world.write("a", 2).await;
+    world.nodes[(leader + 2) % 5].kill();
+    for index in [(leader + 3) % 5, (leader + 4) % 5] {
+        let group = world.nodes[index].group();
+        let outcome = tokio::time::timeout(Duration::from_millis(500), group.propose(super::world::write("a", 3))).await;
+        assert!(!matches!(outcome, Ok(Ok(_))), "two of five are no quorum: {outcome:?}");
+    }
+    for index in [leader, (leader + 1) % 5, (leader + 2) % 5] {
+        world.start(index).await;
+    }
+    world.write("a", 3).await;
+    world.converge("a", &[1, 2, 3]).await;
+}
+
+/// Many entries and large ones: no message to a peer is above what it takes.
+#[tokio::test]
+async fn the_largest_writes_reach_every_node_also_one_that_lags() {
+    let mut world = World::new(3);
+    world.found();
+    for node in &mut world.nodes {
+        node.settings.timing = node.settings.timing.slower(4);
+        node.segment_bytes = 8 << 20;
+    }
+    world.start_all().await;
+    let large = bytes::Bytes::from(vec![b'x'; 4 * 1024 * 1024 - 1024]);
+    let follower = (world.leader().await + 1) % 3;
+    world.nodes[follower].kill();
+    for number in 1..=4 {
+        world.write_bytes("a", number, large.clone()).await;
+    }
+    world.start(follower).await;
+    world.write_bytes("a", 5, large.clone()).await;
+    world.converge("a", &[1, 2, 3, 4, 5]).await;
+}
+
+/// Nothing of the sort passes admission; but a core that stops must never leave a node that looks alive.
+#[tokio::test]
+async fn an_entry_that_cannot_be_applied_is_told_as_fatal_and_never_acknowledged() {
+    let world = World::born(1).await;
+    world.write("a", 1).await;
+    let garbage = bytes::Bytes::from_static(&[1, 1, 0xff, 0xff, 0xff]);
+    let Ok(openraft::EntryPayload::Normal(record)) = crate::entry::decode_payload(&garbage) else {
+        panic!("a batch by its header")
+    };
+    let group = world.nodes[0].group();
+    let outcome = group.raft().client_write(record).await;
+    assert!(outcome.is_err(), "it has no reply");
+    let mut failed = group.failed();
+    let told = tokio::time::timeout(super::world::PATIENCE, failed.wait_for(Option::is_some)).await;
+    assert_eq!(told.expect("in time").expect("told").as_ref().map(|fatal| fatal.shard), Some(SHARD));
+    let refused = group.propose(super::world::write("a", 2)).await;
+    assert!(matches!(refused, Err(ProposeError::Stopped | ProposeError::Unknown)), "{refused:?}");
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +49,10 @@ struct NetworkState {
     listeners: BTreeMap<String, mpsc::Sender<std::io::Result<DuplexStream>>>,
     /// Pairs of caller and called that cannot reach each other; neither new nor open connections.
     cut: BTreeSet<(String, String)>,
+    /// Pairs of caller and called whose connections bring nothing, without a word.
+    held: BTreeSet<(String, String)>,
+    /// Connections that wait for a release.
+    waiting: Vec<Waker>,
     connects: BTreeMap<(String, String), u64>,
     cuts: u64,
 }
@@ -88,6 +92,37 @@ impl Network {
         state.cuts += 1;
     }
 
+    /// Lets a node's links bring nothing, without a word: as when its machine stands still.
+    pub fn hold(&self, address: &str) {
+        let mut state = self.state.lock().unwrap();
+        let others: Vec<String> = state.listeners.keys().filter(|other| *other != address).cloned().collect();
+        for other in others {
+            state.held.insert((address.to_owned(), other.clone()));
+            state.held.insert((other, address.to_owned()));
+        }
+    }
+
+    /// Lets what one node calls another one for wait; what that one calls for goes on.
+    pub fn hold_calls(&self, from: &str, to: &str) {
+        self.state.lock().unwrap().held.insert((from.to_owned(), to.to_owned()));
+    }
+
+    /// What was held travels on.
+    pub fn release(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.held.clear();
+        state.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    fn poll_held(&self, pair: &(String, String), context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock().unwrap();
+        if !state.held.contains(pair) {
+            return Poll::Ready(());
+        }
+        state.waiting.push(context.waker().clone());
+        Poll::Pending
+    }
+
     pub fn heal(&self) {
         self.state.lock().unwrap().cut.clear();
     }
@@ -106,26 +141,29 @@ struct Wire {
 }
 
 impl Wire {
-    fn check(&self) -> std::io::Result<()> {
-        if self.network.is_cut(&self.pair) { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    fn poll_open(&self, context: &Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.network.is_cut(&self.pair) {
+            return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
+        }
+        self.network.poll_held(&self.pair, context).map(Ok)
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        self.check()?;
+        std::task::ready!(self.poll_open(context))?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.check()?;
+        std::task::ready!(self.poll_open(context))?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.check()?;
+        std::task::ready!(self.poll_open(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -159,6 +197,7 @@ pub struct Node {
     pub disk: MemoryDisk,
     pub settings: GroupSettings,
     pub memtable_bytes_max: usize,
+    pub segment_bytes: u32,
     running: Option<Running>,
 }
 
@@ -187,6 +226,7 @@ impl Node {
             disk: MemoryDisk::new(),
             settings,
             memtable_bytes_max: TablesSettings::default().memtable_bytes_max,
+            segment_bytes: 1 << 20,
             running: None,
         }
     }
@@ -205,6 +245,7 @@ impl Node {
             disk: self.disk.clone(),
             settings: self.settings.clone(),
             memtable_bytes_max: self.memtable_bytes_max,
+            segment_bytes: self.segment_bytes,
             network: network.clone(),
         };
         match runtime.spawn(start.run()).await.unwrap() {
@@ -246,6 +287,11 @@ impl Node {
     /// Its disk fails the next sync.
     pub fn fail_next_sync(&self) {
         self.fs.fail_sync_after(0);
+    }
+
+    /// Its disk is stuck in syncs, or goes on.
+    pub fn hold_syncs(&self, held: bool) {
+        self.fs.hold_syncs(held);
     }
 
     pub fn is_running(&self) -> bool {
@@ -294,12 +340,13 @@ struct Start {
     disk: MemoryDisk,
     settings: GroupSettings,
     memtable_bytes_max: usize,
+    segment_bytes: u32,
     network: Network,
 }
 
 impl Start {
     async fn run(self) -> Result<(Arc<Groups>, Group, Arc<Peers>, Log), StartError> {
-        let log_settings = LogSettings { segment_bytes: 1 << 20, ..LogSettings::default() };
+        let log_settings = LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() };
         let opened = Log::open(Arc::new(self.fs), PathBuf::from("/log"), log_settings).await;
         let (log, writer, _report) = opened.expect("the log opens");
         tokio::spawn(writer.run());
@@ -426,8 +473,14 @@ impl World {
 
     /// Waits until every running node has these events, and no others, and states that are equal.
     pub async fn converge(&self, name: &str, numbers: &[u64]) {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_running()).collect();
+        self.converge_on(&running, name, numbers).await;
+    }
+
+    /// As [`Self::converge`], of some nodes.
+    pub async fn converge_on(&self, indexes: &[usize], name: &str, numbers: &[u64]) {
         let end = Instant::now() + PATIENCE;
-        for node in self.nodes.iter().filter(|node| node.is_running()) {
+        for node in indexes.iter().map(|index| &self.nodes[*index]) {
             loop {
                 let events = node.events(name).await;
                 let found: Vec<u64> = events.iter().map(|event| event.event.sequence_number.0).collect();
@@ -439,8 +492,7 @@ impl World {
             }
         }
         let same = || {
-            let running = self.nodes.iter().filter(|node| node.is_running());
-            let hashes: BTreeSet<_> = running.map(|node| node.group().status().state_hash).collect();
+            let hashes: BTreeSet<_> = indexes.iter().map(|index| self.nodes[*index].group().status().state_hash).collect();
             (hashes.len() == 1).then_some(())
         };
         until("equal states", same).await;

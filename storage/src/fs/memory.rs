@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
 
 use super::{DirLock, DiskSpace, File, Fs, OpenMode, in_context};
 
@@ -42,6 +43,8 @@ struct Faults {
     writes_until_failure: Option<u64>,
     /// How many bytes files may still grow; `None`: for ever.
     room: Option<u64>,
+    /// Syncs of files wait as long as this is set.
+    syncs_held: watch::Sender<bool>,
 }
 
 impl MemoryFs {
@@ -92,6 +95,11 @@ impl MemoryFs {
     /// Lets `count` more syncs succeed; the next one fails, and those after it succeed again, as disks do.
     pub fn fail_sync_after(&self, count: u64) {
         lock(&lock(&self.disk).faults).syncs_until_failure = Some(count);
+    }
+
+    /// Lets syncs of files wait from now on, or go on: a disk that is slow or stuck.
+    pub fn hold_syncs(&self, held: bool) {
+        lock(&lock(&self.disk).faults).syncs_held.send_replace(held);
     }
 
     /// Lets files grow by `bytes` together, beyond that the disk is full; `None` makes it endless again. Removing a file gives
@@ -233,7 +241,11 @@ impl File for MemoryFile {
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        lock(&lock(&self.faults)).sync()?;
+        let faults = lock(&self.faults).clone();
+        let mut held = lock(&faults).syncs_held.subscribe();
+        // A disk that crashed holds nobody any more.
+        let _ = held.wait_for(|held| !held).await;
+        lock(&faults).sync()?;
         lock(&self.content).sync();
         Ok(())
     }
