@@ -37,6 +37,9 @@ use crate::type_config::{RaftLogId, Replies, Types};
 
 pub(crate) use members::{put_members_error, take_change};
 
+/// Between two tries to hand leadership over.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(20);
+
 pub(crate) type RaftGroup = Raft<Types, StateMachine>;
 
 /// A shard's Raft group on this node. Cheap to clone; all clones are the same group.
@@ -195,6 +198,7 @@ impl Group {
             if self.transfer_leader_here(target, left.min(self.inner.settings.timing.election_max * 4)).await.is_ok() {
                 return true;
             }
+            tokio::time::sleep(HAND_OVER_PAUSE).await;
         }
         !self.is_leader()
     }

@@ -25,8 +25,8 @@ use crate::group::{Group, put_members_error, take_change};
 use crate::groups::Groups;
 use crate::identity::Party;
 use crate::limits::{
-    BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, MEMBERS_CHANGE_MAX, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
-    PEER_STREAMS_MAX, STREAM_OPEN_MAX, TERM_LEAP_MAX,
+    BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX,
+    STREAM_OPEN_MAX, TERM_LEAP_MAX,
 };
 use crate::peers::{CLUSTER_KEY, FROM_KEY, TO_KEY, put_hello};
 use crate::proto;
@@ -259,13 +259,9 @@ impl Peer for PeerService {
         let message = request.into_inner();
         let group = self.group(message.shard)?;
         let change = take_change(message)?;
-        // A change that was begun goes on when the caller goes away: it is in the log.
-        let made = tokio::spawn(async move { tokio::time::timeout(MEMBERS_CHANGE_MAX, group.change_here(change)).await });
-        match made.await {
-            Ok(Ok(Ok(()))) => Ok(Response::new(proto::ChangeMembersReply {})),
-            Ok(Ok(Err(error))) => Err(put_members_error(&error)),
-            Ok(Err(_)) => Err(Status::unknown("the change was not done in time; look at the members")),
-            Err(_) => Err(Status::unknown("the change ended badly; look at the members")),
+        match group.change_here(change).await {
+            Ok(()) => Ok(Response::new(proto::ChangeMembersReply {})),
+            Err(error) => Err(put_members_error(&error)),
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Invariants
 //! - A node id that was ever used is never given to another node.
-//! - No change is begun that would leave the new voters without a healthy quorum.
-//! - A change is forwarded to the leader once and never further.
+//! - No change is begun that would leave the new voters without a healthy quorum, and nobody silent becomes a voter or leader.
+//! - A change is said to be made only when it is committed, and no joint membership is left behind it.
+//! - A change is forwarded to the leader once and never further; what may have happened is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::wire::{put_node, take_node};
 
 /// A learner that lacks at most so many entries has caught up.
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// What a node answers that does not lead: a code that no transport makes up.
+const NOT_LEADER: Code = Code::NotFound;
 /// How often progress is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -103,13 +106,25 @@ impl Group {
         self.inner.peers.change_members(&leader, message, MEMBERS_CHANGE_MAX).await.map_err(|status| match status.code() {
             Code::FailedPrecondition => refused(status.message()),
             Code::Aborted => MembersError::Busy { reason: status.message().to_owned() },
-            Code::Unavailable | Code::PermissionDenied => MembersError::NotLeader { leader: Some(leader) },
+            NOT_LEADER | Code::PermissionDenied => MembersError::NotLeader { leader: Some(leader) },
+            // Also unavailable: a connection that broke may have carried the change before.
             _ => MembersError::Unknown { reason: status.message().to_owned() },
         })
     }
 
-    /// Makes a change as the leader.
+    /// Makes a change as the leader. One that was begun goes on when its caller goes away: it is in the log.
     pub(crate) async fn change_here(&self, change: Change) -> Result<(), MembersError> {
+        let group = self.clone();
+        let made = tokio::spawn(async move { tokio::time::timeout(MEMBERS_CHANGE_MAX, group.make_change(change)).await });
+        let unknown = |reason: &str| MembersError::Unknown { reason: reason.to_owned() };
+        match made.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(unknown("the change was not done in time; look at the members")),
+            Err(_) => Err(unknown("the change ended badly; look at the members")),
+        }
+    }
+
+    async fn make_change(&self, change: Change) -> Result<(), MembersError> {
         if !self.is_leader() {
             return Err(MembersError::NotLeader { leader: self.leader() });
         }
@@ -130,7 +145,7 @@ impl Group {
     async fn add_learner_here(&self, node: NodeInfo) -> Result<(), MembersError> {
         if let Some(known) = self.members_now().get(node.node_id) {
             return if *known == node {
-                Ok(())
+                self.settle().await
             } else {
                 Err(refused(format!("node id {} belongs to another node: {known}", node.node_id)))
             };
@@ -146,7 +161,7 @@ impl Group {
         let members = self.members_now();
         let ids: BTreeSet<NodeId> = ids.into_iter().filter(|id| !members.is_voter(*id)).collect();
         if ids.is_empty() {
-            return Ok(());
+            return self.settle().await;
         }
         for id in &ids {
             if members.get(*id).is_none() {
@@ -154,6 +169,8 @@ impl Group {
             }
             self.check_caught_up(*id)?;
         }
+        let voters = members.voters.iter().map(|node| node.node_id);
+        self.check_quorum(&voters.chain(ids.iter().copied()).collect())?;
         let raft_ids = ids.iter().map(|id| id.0).collect();
         self.change_voters(ChangeMembers::AddVoterIds(raft_ids)).await
     }
@@ -161,7 +178,7 @@ impl Group {
     async fn remove_here(&self, id: NodeId) -> Result<(), MembersError> {
         let members = self.members_now();
         if members.get(id).is_none() {
-            return Ok(());
+            return self.settle().await;
         }
         let raft_id = BTreeSet::from([id.0]);
         if !members.is_voter(id) {
@@ -180,7 +197,7 @@ impl Group {
         }
         if members.get(old).is_none() {
             return match members.is_voter(new_id) {
-                true => Ok(()),
+                true => self.settle().await,
                 false => Err(refused(format!("node {old} is not a member"))),
             };
         }
@@ -204,6 +221,8 @@ impl Group {
         if !self.members_now().is_voter(to) {
             return Err(refused(format!("node {to} does not vote in shard {}", self.shard())));
         }
+        // From the trigger until somebody else leads nothing is taken: not for one who will not. A new leader has yet to hear of it.
+        self.wait_caught_up(to, deadline.min(self.silent_max())).await?;
         self.inner.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembersError::Stopped)?;
         let mut leadership = self.watch();
         let taken = leadership.wait_for(|now| now.leader.as_ref().is_some_and(|leader| leader.node_id != me));
@@ -220,14 +239,37 @@ impl Group {
         made.map(|_| ()).map_err(members_error)
     }
 
-    fn check_caught_up(&self, id: NodeId) -> Result<(), MembersError> {
-        match self.status().replication.get(&id) {
-            Some(follower) if follower.lag_entries <= CAUGHT_UP_ENTRIES && follower.matched.is_some() => Ok(()),
-            Some(follower) => {
-                Err(MembersError::Busy { reason: format!("node {id} still lacks {} entries", follower.lag_entries) })
-            }
-            None => Err(MembersError::Busy { reason: format!("nothing is known of node {id} yet") }),
+    /// The members are as they should be: waits until that is for good, and leaves a joint membership that somebody left behind.
+    async fn settle(&self) -> Result<(), MembersError> {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let stored = &metrics.membership_config;
+        if stored.get_joint_config().len() > 1 {
+            return self.change_voters(leave_joint()).await;
         }
+        if *stored.log_id() > metrics.local_committed {
+            return Err(MembersError::Busy { reason: "the change before is not committed yet".to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Whether a node was heard of lately and has nearly everything.
+    fn check_caught_up(&self, id: NodeId) -> Result<(), MembersError> {
+        let busy = |reason: String| Err(MembersError::Busy { reason });
+        let Some(follower) = self.status().replication.get(&id).copied() else {
+            return busy(format!("nothing is known of node {id} yet"));
+        };
+        if follower.matched.is_none() || follower.lag_entries > CAUGHT_UP_ENTRIES {
+            return busy(format!("node {id} still lacks {} entries", follower.lag_entries));
+        }
+        if follower.silent.is_none_or(|silent| silent >= self.silent_max()) {
+            return busy(format!("node {id} does not answer"));
+        }
+        Ok(())
+    }
+
+    /// Who was not heard of for longer does not count as alive.
+    fn silent_max(&self) -> Duration {
+        self.inner.settings.timing.election_max * 2
     }
 
     async fn wait_caught_up(&self, id: NodeId, deadline: Duration) -> Result<(), MembersError> {
@@ -248,10 +290,10 @@ impl Group {
             return Err(refused("the last voter cannot be removed"));
         }
         let me = self.inner.peers.identity().node_id;
-        let lease = self.inner.settings.timing.election_max * 2;
+        let silent_max = self.silent_max();
         let replication = self.status().replication;
         let healthy = |id: &&NodeId| {
-            **id == me || replication.get(*id).and_then(|follower| follower.silent).is_some_and(|silent| silent < lease)
+            **id == me || replication.get(*id).and_then(|follower| follower.silent).is_some_and(|silent| silent < silent_max)
         };
         let healthy = voters.iter().filter(healthy).count();
         if healthy * 2 > voters.len() {
@@ -265,9 +307,15 @@ fn refused(reason: impl Into<String>) -> MembersError {
     MembersError::Refused { reason: reason.into() }
 }
 
+/// The step from a joint membership to the one that was aimed at.
+pub(super) fn leave_joint() -> ChangeMembers<u64, NodeInfo> {
+    ChangeMembers::AddVoterIds(BTreeSet::new())
+}
+
 fn members_error(error: RaftError<Types, ClientWriteError<Types>>) -> MembersError {
     match error {
-        RaftError::Fatal(_) => MembersError::Stopped,
+        // The core may have put it into the log before it stopped.
+        RaftError::Fatal(error) => MembersError::Unknown { reason: error.to_string() },
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             MembersError::NotLeader { leader: forward.leader_node }
         }
@@ -306,7 +354,8 @@ pub(crate) fn put_members_error(error: &MembersError) -> Status {
     match error {
         MembersError::Refused { .. } => Status::failed_precondition(text),
         MembersError::Busy { .. } => Status::aborted(text),
-        MembersError::NotLeader { .. } | MembersError::Stopped => Status::unavailable(text),
+        MembersError::NotLeader { .. } => Status::new(NOT_LEADER, text),
+        MembersError::Stopped => Status::unavailable(text),
         MembersError::Unknown { .. } => Status::unknown(text),
     }
 }

@@ -1,4 +1,5 @@
-//! Lets entries leave the log: tells the core how far the tables are flushed, and how far it may purge.
+//! What a shard's core does not do by itself. It lets entries leave the log: tells the core how far the tables are flushed, and how
+//! far it may purge. And it brings a change of the members to its end that whoever began it left half done.
 //!
 //! Invariants
 //! - Nothing leaves the log that is not flushed.
@@ -11,7 +12,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 
 use super::Inner;
+use super::members::leave_joint;
 use crate::log_store::LogMeter;
+use crate::type_config::RaftLogId;
 
 /// A purge is worth its sync only for so many entries.
 const PURGE_ENTRIES_MIN: u64 = 256;
@@ -22,13 +25,18 @@ const COMPACT_MAX: Duration = Duration::from_secs(10);
 /// Between two looks whether it has.
 const COMPACT_LOOK: Duration = Duration::from_millis(20);
 
+/// How long leaving a joint membership is waited for.
+const LEAVE_JOINT_MAX: Duration = Duration::from_secs(1);
+
 /// Looks every interval until the group ends.
 pub(super) async fn run(group: Weak<Inner>, meter: Arc<LogMeter>) {
+    let mut joint_before = None;
     loop {
         let Some(inner) = group.upgrade() else { return };
         let (stop, interval) = (inner.stop.clone(), inner.settings.upkeep_interval);
         note_checkpoint(&inner).await;
         purge(&inner, &meter).await;
+        joint_before = end_joint(&inner, joint_before).await;
         drop(inner);
         tokio::select! {
             biased;
@@ -67,6 +75,21 @@ async fn purge(inner: &Inner, meter: &LogMeter) {
     {
         tracing::debug!(shard = %settings.shard, %error, "the core purged nothing");
     }
+}
+
+/// As the leader, leaves a joint membership that was there at the last look already: as long as it lasts both sets of voters need a
+/// majority, and whoever began the change may be gone.
+async fn end_joint(inner: &Inner, before: Option<RaftLogId>) -> Option<RaftLogId> {
+    let members = inner.raft.metrics().borrow_watched().membership_config.clone();
+    if members.get_joint_config().len() < 2 || !inner.raft.is_leader() {
+        return None;
+    }
+    let now = *members.log_id();
+    if now == before {
+        let left = tokio::time::timeout(LEAVE_JOINT_MAX, inner.raft.change_membership(leave_joint(), false)).await;
+        tracing::info!(shard = %inner.settings.shard, done = matches!(left, Ok(Ok(_))), "leave a joint membership");
+    }
+    now
 }
 
 /// Flushes everything applied and lets it all leave the log.

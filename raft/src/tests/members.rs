@@ -61,8 +61,7 @@ async fn a_learner_far_behind_gets_a_checkpoint_and_then_the_log() {
     world.nodes[0].group().add_learner(info).await.expect("it is added");
     world.write("a", 601).await;
     world.converge("a", &(1..=601).collect::<Vec<_>>()).await;
-    let status = world.nodes[added].group().status();
-    assert!(status.purged.is_some(), "it began with a checkpoint: {status:?}");
+    until("it says that it began with a checkpoint", || world.nodes[added].group().status().purged).await;
     // It still has everything after it was killed.
     world.nodes[added].kill();
     world.start(added).await;
@@ -149,4 +148,81 @@ async fn a_shard_returns_to_its_preferred_leader_by_itself() {
         node.runtime().spawn(crate::balance_leaders(node.groups().clone(), settings));
     }
     until("node 1 leads, which shard 0 prefers", || world.nodes[0].group().is_leader().then_some(())).await;
+}
+
+/// Waits until the leader has not heard of a node for so long that it counts as dead.
+async fn until_silent(group: &crate::Group, id: NodeId) {
+    until("the dead node is noticed", || (group.status().replication.get(&id)?.silent? > Duration::from_secs(1)).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_learner_that_caught_up_and_died_gets_no_vote() {
+    let mut world = World::born(1).await;
+    world.write("a", 1).await;
+    let added = stranger(&mut world, 2).await;
+    let id = world.nodes[added].info.node_id;
+    let group = world.nodes[0].group().clone();
+    group.add_learner(world.nodes[added].info.clone()).await.expect("it is added");
+    until("it has caught up", || group.status().replication.get(&id).filter(|it| it.lag_entries == 0).copied()).await;
+    world.nodes[added].kill();
+    until_silent(&group, id).await;
+    let outcome = tokio::time::timeout(Duration::from_secs(5), group.promote([id])).await;
+    assert!(matches!(outcome, Ok(Err(MembersError::Busy { .. } | MembersError::Refused { .. }))), "{outcome:?}");
+    // With its vote the shard would need it.
+    world.write("a", 2).await;
+}
+
+#[tokio::test]
+async fn leadership_is_not_sent_to_a_node_that_does_not_answer() {
+    let mut world = World::born(3).await;
+    let leader = world.leader().await;
+    let dead = (leader + 1) % 3;
+    world.nodes[dead].kill();
+    let (group, id) = (world.nodes[leader].group().clone(), world.nodes[dead].info.node_id);
+    until_silent(&group, id).await;
+    let term = group.status().term;
+    let outcome = group.transfer_leader(id).await;
+    assert!(matches!(outcome, Err(MembersError::Busy { .. })), "{outcome:?}");
+    world.write("a", 1).await;
+    assert_eq!((group.status().term, group.is_leader()), (term, true), "it still leads");
+}
+
+#[tokio::test]
+async fn a_change_that_was_left_half_done_is_brought_to_its_end() {
+    let mut world = World::born(3).await;
+    let added = stranger(&mut world, 4).await;
+    let info = world.nodes[added].info.clone();
+    let leader = world.leader().await;
+    let group = world.nodes[leader].group().clone();
+    group.add_learner(info.clone()).await.expect("it is added");
+    until("it has caught up", || group.status().replication.get(&info.node_id).filter(|it| it.lag_entries == 0).copied()).await;
+    // The first of two steps is asked for, and whoever would ask for the second one is gone.
+    let step = group.raft().change_membership(openraft::ChangeMembers::AddVoterIds([info.node_id.0].into()), false);
+    assert!(futures::FutureExt::now_or_never(step).is_none(), "it waits for the quorum");
+    until("it votes", || group.status().members.is_voter(info.node_id).then_some(())).await;
+    until("the joint membership is left", || (!group.status().members.changing).then_some(())).await;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = group.promote([info.node_id]).await {
+        assert!(matches!(error, MembersError::Busy { .. }), "only until it is committed: {error}");
+        assert!(tokio::time::Instant::now() < end, "{error}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(group.status().members.voters.len(), 4);
+}
+
+#[tokio::test]
+async fn a_change_without_a_quorum_is_not_said_to_be_made_or_not_made() {
+    let mut world = World::born(3).await;
+    let leader = world.leader().await;
+    let group = world.nodes[leader].group().clone();
+    let learner = crate::NodeInfo { node_id: NodeId(9), birth_id: Uuid::from_u128(9), ..world.nodes[leader].info.clone() };
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        world.nodes[other].kill();
+    }
+    let first = tokio::time::timeout(Duration::from_millis(100), group.add_learner(learner.clone())).await;
+    assert!(!matches!(first, Ok(Ok(()))), "{first:?}");
+    // It is in the log of one node, and no answer says that this is enough.
+    let again = tokio::time::timeout(Duration::from_secs(2), group.add_learner(learner)).await;
+    assert!(!matches!(again, Ok(Ok(()))), "{again:?}");
 }
