@@ -193,8 +193,8 @@ pub(crate) async fn receive(
     head: proto::CheckpointHead,
     parts: &mut Streaming<proto::CheckpointPart>,
 ) -> Result<Ballot, Status> {
-    let meta = take_meta(&head)?;
     let installed = take_frames(group.tables(), parts).await?;
+    let meta = meta_of(&installed, &head)?;
     let snapshot = Snapshot { meta, snapshot: CheckpointHandle::Received(Box::new(installed)) };
     let install = group.raft().install_full_snapshot(ballot, snapshot);
     match tokio::time::timeout(CHECKPOINT_FINISH_MAX, install).await {
@@ -245,29 +245,28 @@ async fn next_part(parts: &mut Streaming<proto::CheckpointPart>) -> Result<Part,
 
 fn put_head(shard: ShardId, ballot: Option<&Ballot>, checkpoint: &Checkpoint) -> Result<proto::CheckpointHead, Status> {
     let applied = checkpoint.applied().ok_or_else(|| Status::failed_precondition("the tables are empty"))?;
-    let membership = checkpoint.membership();
     Ok(proto::CheckpointHead {
         shard: u32::from(shard.0),
         ballot: ballot.map(put_ballot),
         applied: Some(put_log_id(&raft_log_id(applied))),
-        membership: membership.map(|membership| membership.bytes.clone()).unwrap_or_default(),
-        membership_log_id: membership.and_then(|membership| membership.entry).map(|id| put_log_id(&raft_log_id(id))),
     })
 }
 
-/// What openraft wants to know of a checkpoint.
-fn take_meta(head: &proto::CheckpointHead) -> Result<CheckpointMeta, Status> {
-    let applied = head.applied.as_ref().ok_or_else(|| Status::invalid_argument("applied is missing"))?;
-    let record = if head.membership.is_empty() {
-        MembersRecord::default()
-    } else {
-        MembersRecord::decode(&head.membership, &Bytes::new())
-            .map_err(|error| Status::invalid_argument(format!("members: {error}")))?
+/// What openraft wants to know of a checkpoint: from what was installed, which is checked, and not from the head. They must agree.
+fn meta_of(installed: &CompleteCheckpoint, head: &proto::CheckpointHead) -> Result<CheckpointMeta, Status> {
+    let applied = installed.applied().map(raft_log_id);
+    if applied.is_none() || applied != head.applied.as_ref().map(take_log_id) {
+        return Err(Status::data_loss("the checkpoint does not end where its head says"));
+    }
+    let (members_at, record) = match installed.membership() {
+        Some(membership) => {
+            let record = MembersRecord::decode(&membership.bytes, &Bytes::new());
+            let record = record.map_err(|error| Status::data_loss(format!("the checkpoint's members: {error}")))?;
+            (membership.entry.map(raft_log_id), record)
+        }
+        None => Default::default(),
     };
-    Ok(CheckpointMeta {
-        last_log_id: Some(take_log_id(applied)),
-        last_membership: StoredMembers::new(head.membership_log_id.as_ref().map(take_log_id), record.members),
-    })
+    Ok(CheckpointMeta { last_log_id: applied, last_membership: StoredMembers::new(members_at, record.members) })
 }
 
 fn tables_failed(error: &impl std::fmt::Display) -> Status {

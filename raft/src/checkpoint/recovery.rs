@@ -96,6 +96,9 @@ async fn fetch(
         return Err(Status::failed_precondition(format!("its checkpoint ends at {}", applied.index)));
     }
     let installed = take_frames(tables, &mut parts).await?;
+    if installed.applied() != Some(entry_id(&applied)) {
+        return Err(Status::data_loss("its checkpoint does not end where its head says"));
+    }
     tables.switch(installed).await.map_err(|error| Status::internal(error.to_string()))?;
     Ok(entry_id(&applied))
 }

@@ -164,3 +164,88 @@ async fn a_node_that_was_never_told_waits_and_disturbs_nobody() {
     let status = until("a status", || Some(lone.group().status())).await;
     assert_eq!((status.term, status.leader, status.last), (0, None, None));
 }
+
+/// The frames of a node's checkpoint, and its head as a leader would send it.
+async fn checkpoint_of(node: &Node, ballot: proto::Ballot) -> (proto::CheckpointHead, Vec<bytes::Bytes>) {
+    let checkpoint = node.group().tables().checkpoint().await.expect("a checkpoint");
+    let applied = checkpoint.applied().expect("something is applied");
+    let applied = proto::LogId { term: applied.term, leader: applied.leader, index: applied.index };
+    let mut frames = Vec::new();
+    let mut cursor = Some(cairn_storage::CheckpointCursor::default());
+    while let Some(at) = cursor {
+        let (frame, next) = checkpoint.read(at).await.expect("a frame");
+        frames.push(frame);
+        cursor = next;
+    }
+    (proto::CheckpointHead { shard: u32::from(SHARD.0), ballot: Some(ballot), applied: Some(applied) }, frames)
+}
+
+#[tokio::test]
+async fn a_checkpoint_out_of_order_or_other_than_its_head_says_is_refused_and_the_shard_goes_on() {
+    use proto::checkpoint_part::Part;
+    let mut world = World::born_calm(3).await;
+    for number in 1..=30 {
+        world.write("a", number).await;
+    }
+    // The one that is meant to swallow it lags, so that every checkpoint would be news to it.
+    let leader = world.leader().await;
+    let (source, target) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.nodes[target].kill();
+    world.start(target).await;
+    let term = world.nodes[leader].group().status().term;
+    let from = world.nodes[source].identity();
+    let ballot = proto::Ballot { term: term + 1, node_id: from.node_id.0, committed: true };
+    let (head, frames) = checkpoint_of(&world.nodes[source], ballot).await;
+    let head_beyond = {
+        let mut beyond = head;
+        beyond.applied.as_mut().expect("it is there").index += 1_000;
+        beyond
+    };
+    let frame = |index: usize| Part::Frame(frames[index].clone());
+    let all = || (0..frames.len()).map(frame);
+    let count = frames.len() as u64;
+    assert!(count >= 2, "records and an end");
+    let cases: Vec<(&str, Vec<Part>)> = vec![
+        ("frames the other way round", [Part::Head(head)].into_iter().chain(all().rev()).chain([Part::End(count)]).collect()),
+        ("a frame twice", vec![Part::Head(head), frame(0), frame(0), Part::End(2)]),
+        ("a frame too few", vec![Part::Head(head), frame(0), Part::End(1)]),
+        ("another count", [Part::Head(head)].into_iter().chain(all()).chain([Part::End(count + 1)]).collect()),
+        ("two heads", vec![Part::Head(head), Part::Head(head)]),
+        ("an end at once", vec![Part::Head(head), Part::End(0)]),
+        ("it breaks off", vec![Part::Head(head), frame(0)]),
+        ("a head that promises more", [Part::Head(head_beyond)].into_iter().chain(all()).chain([Part::End(count)]).collect()),
+    ];
+    let peers = caller(&world, from);
+    let target_party = Party::from(&world.nodes[target].info);
+    for (what, parts) in cases {
+        let parts = parts.into_iter().map(|part| proto::CheckpointPart { part: Some(part) });
+        let request = peers.request(tokio_stream::iter(parts.collect::<Vec<_>>()), Some(target_party));
+        let mut client = peers.link(&world.nodes[target].info.peer_address).unwrap().client();
+        let status = client.checkpoint(request).await.map(|_| ()).expect_err(what);
+        assert!(matches!(status.code(), Code::Internal | Code::DataLoss | Code::InvalidArgument), "{what}: {status}");
+    }
+    assert_eq!(*world.nodes[target].group().failed().borrow(), None, "nothing broke");
+    world.write("a", 31).await;
+    world.converge("a", &(1..=31).collect::<Vec<_>>()).await;
+}
+
+/// A cluster whose voters were all wiped but one: the empty ones do not make a leader of it by voting for it.
+#[tokio::test]
+async fn a_wiped_node_neither_votes_nor_counts_under_its_old_id() {
+    let mut world = World::born(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    let (wiped, down) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.nodes[down].kill();
+    world.nodes[wiped].kill();
+    world.nodes[wiped].wipe(Uuid::from_u128(0xdead));
+    world.nodes[wiped].founders = crate::Founders::default();
+    world.start(wiped).await;
+    let outcome =
+        tokio::time::timeout(Duration::from_secs(2), world.nodes[leader].group().propose(super::world::write("a", 2))).await;
+    assert!(!matches!(outcome, Ok(Ok(_))), "the wiped node must not help to commit: {outcome:?}");
+    assert_eq!(world.nodes[wiped].group().status().last, None, "nothing reached it");
+    world.start(down).await;
+    world.write("a", 2).await;
+    world.converge_on(&[leader, down], "a", &[1, 2]).await;
+}
