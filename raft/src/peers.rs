@@ -72,7 +72,7 @@ impl Peers {
     /// # Errors
     /// The status of the call: unreachable, too late, or refused.
     pub async fn hello(&self, address: &str, founders: &[String]) -> Result<Hello, Status> {
-        let link = self.link(address)?;
+        let link = self.passing_link(address)?;
         let request = self.request(proto::HelloRequest { founders: founders.to_vec() }, None);
         let reply = link.unary(QUESTION_MAX, |mut client| async move { client.hello(request).await }).await?;
         Ok(Hello {
@@ -89,10 +89,25 @@ impl Peers {
         if let Some(link) = links.get(address) {
             return Ok(link.clone());
         }
-        let channel = self.connector.channel(address).map_err(Status::invalid_argument)?;
-        let link = Arc::new(PeerLink { channel, closed_until: Mutex::new(None), beats: Mutex::default() });
+        let link = self.new_link(address)?;
         links.insert(address.to_owned(), link.clone());
         Ok(link)
+    }
+
+    /// The link to a peer, or one that is not kept: whoever asks at any address must not fill the memory with links.
+    fn passing_link(&self, address: &str) -> Result<Arc<PeerLink>, Status> {
+        let kept = self.links.lock().expect("no one panics while holding it").get(address).cloned();
+        kept.map_or_else(|| self.new_link(address), Ok)
+    }
+
+    fn new_link(&self, address: &str) -> Result<Arc<PeerLink>, Status> {
+        let channel = self.connector.channel(address).map_err(Status::invalid_argument)?;
+        Ok(Arc::new(PeerLink { channel, closed_until: Mutex::new(None), beats: Mutex::default() }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn links_kept(&self) -> usize {
+        self.links.lock().expect("no one panics while holding it").len()
     }
 
     /// A call's request with who calls and whom it means.

@@ -249,3 +249,14 @@ async fn a_wiped_node_neither_votes_nor_counts_under_its_old_id() {
     world.write("a", 2).await;
     world.converge_on(&[leader, down], "a", &[1, 2]).await;
 }
+
+#[tokio::test]
+async fn asking_who_is_at_an_address_keeps_no_link_to_it() {
+    let world = World::born(1).await;
+    let peers = caller(&world, world.nodes[0].identity());
+    for port in 0..50 {
+        peers.hello(&format!("nobody:{port}"), &[]).await.expect_err("nobody is there");
+    }
+    peers.hello("peer-1:1", &[]).await.expect("it answers");
+    assert_eq!(peers.links_kept(), 0);
+}
