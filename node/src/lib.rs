@@ -27,6 +27,7 @@ mod parts;
 mod process;
 mod proposer;
 mod readiness;
+mod recovery;
 mod server;
 mod service;
 mod settings;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_machine::ShardId;
@@ -29,9 +29,9 @@ const PINNED_SEGMENTS_MAX: u32 = 4;
 /// Between two looks at the segments.
 const PINS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Between two questions whether a shard has a leader with a quorum: while it has, and while it has not.
+/// Between two questions whether a shard has a leader with a quorum and how far it is: while all is well, and while it is not.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
-const PROBE_INTERVAL_WITHOUT_LEADER: Duration = Duration::from_millis(100);
+const PROBE_INTERVAL_NOT_READY: Duration = Duration::from_millis(100);
 /// How long the answer may take.
 const PROBE_MAX: Duration = Duration::from_millis(1_000);
 
@@ -40,24 +40,28 @@ pub(crate) struct Monitor {
     pub core: Arc<Core>,
     pub readiness: watch::Sender<Vec<Reason>>,
     pub failed: watch::Receiver<Option<Failed>>,
-    /// For each shard, whether a leader with a quorum answered lately. What a node believes of its leader says little: a leader
-    /// does not notice that it has lost its quorum, nor a follower that its leader is gone.
-    pub led: Arc<[AtomicBool]>,
+    /// For each shard, what its leader said lately.
+    pub heard: Arc<[Heard]>,
 }
+
+/// How many committed entries a shard lacks here, as a leader with a quorum said; [`NOTHING_HEARD`] if none answered. What a node
+/// believes of its leader says little: a leader does not notice that it has lost its quorum, nor a follower that its leader is gone.
+pub(crate) type Heard = AtomicU64;
+const NOTHING_HEARD: u64 = u64::MAX;
 
 impl Monitor {
     pub(crate) fn new(core: Arc<Core>, readiness: watch::Sender<Vec<Reason>>, failed: watch::Receiver<Option<Failed>>) -> Self {
-        let led = core.shards.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { core, readiness, failed, led }
+        let heard = core.shards.iter().map(|_| Heard::new(NOTHING_HEARD)).collect();
+        Self { core, readiness, failed, heard }
     }
 }
 
 /// Asks for a shard's leader, again and again.
-async fn probe(shard: Shard, led: Arc<[AtomicBool]>, index: usize) {
+async fn probe(shard: Shard, heard: Arc<[Heard]>, index: usize) {
     loop {
-        let is_led = shard.group.read_barrier(PROBE_MAX).await.is_ok();
-        led[index].store(is_led, Ordering::Relaxed);
-        tokio::time::sleep(if is_led { PROBE_INTERVAL } else { PROBE_INTERVAL_WITHOUT_LEADER }).await;
+        let lacks = shard.group.lag(PROBE_MAX).await.unwrap_or(NOTHING_HEARD);
+        heard[index].store(lacks, Ordering::Relaxed);
+        tokio::time::sleep(if lacks <= LAGGING_ENTRIES { PROBE_INTERVAL } else { PROBE_INTERVAL_NOT_READY }).await;
     }
 }
 
@@ -107,7 +111,7 @@ pub(crate) fn spawn_all(
     until_stop(Box::pin(form(Arc::clone(&monitor.core), Arc::clone(&opened.groups), failed.clone())));
     until_stop(Box::pin(hear_failures(opened, failed.clone())));
     for (index, shard) in monitor.core.shards.iter().enumerate() {
-        until_stop(Box::pin(probe(shard.clone(), Arc::clone(&monitor.led), index)));
+        until_stop(Box::pin(probe(shard.clone(), Arc::clone(&monitor.heard), index)));
     }
     until_stop(Box::pin(monitor.run()));
 }
@@ -205,8 +209,8 @@ impl Monitor {
         if statuses.iter().any(|status| status.members.get(self.core.identity.node_id).is_none()) {
             reasons.push(Reason::WaitingForCluster);
         } else {
-            let led = self.led.iter().map(|led| led.load(Ordering::Relaxed));
-            reasons.extend(statuses.iter().zip(led).filter_map(|(status, led)| not_ready(status, led)));
+            let lacks = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed));
+            reasons.extend(statuses.iter().zip(lacks).filter_map(|(status, lacks)| not_ready(status, lacks)));
         }
         if self.core.disk.borrow().nearly_full {
             reasons.push(Reason::ReadOnly);
@@ -257,11 +261,49 @@ impl Monitor {
 }
 
 /// Why one shard keeps the node from being ready.
-fn not_ready(status: &GroupStatus, is_led: bool) -> Option<Reason> {
+fn not_ready(status: &GroupStatus, lacks: u64) -> Option<Reason> {
     let shard: ShardId = status.shard;
-    if status.leader.is_none() || !is_led {
+    if status.leader.is_none() || lacks == NOTHING_HEARD {
         return Some(Reason::NoLeader(shard));
     }
-    let behind = status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
+    // What this node itself knows to be committed may be newer, or older, than what the leader said.
+    let behind = lacks.max(status.committed.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0)));
     (behind > LAGGING_ENTRIES).then_some(Reason::Lagging(shard, behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_raft::{GroupMembers, NodeInfo, Role};
+
+    use super::*;
+
+    fn follower(committed: u64, applied: u64) -> GroupStatus {
+        GroupStatus {
+            shard: ShardId(1),
+            term: 3,
+            role: Role::Follower,
+            leader: Some(NodeInfo::default()),
+            last: Some(committed),
+            committed: Some(committed),
+            applied: Some(applied),
+            flushed: None,
+            purged: None,
+            checkpoint: None,
+            members: GroupMembers::default(),
+            replication: std::collections::BTreeMap::new(),
+            state_hash: None,
+        }
+    }
+
+    #[test]
+    fn a_replica_that_lacks_much_is_lagging_and_one_that_hears_of_no_leader_says_that() {
+        assert_eq!(not_ready(&follower(10, 10), 0), None);
+        assert_eq!(not_ready(&follower(10, 10), LAGGING_ENTRIES), None);
+        // It has applied all that it has, but the leader has much more.
+        let much = LAGGING_ENTRIES + 1;
+        assert_eq!(not_ready(&follower(10, 10), much), Some(Reason::Lagging(ShardId(1), much)));
+        assert_eq!(not_ready(&follower(10 + much, 10), 0), Some(Reason::Lagging(ShardId(1), much)));
+        assert_eq!(not_ready(&follower(10, 10), NOTHING_HEARD), Some(Reason::NoLeader(ShardId(1))));
+        assert_eq!(not_ready(&GroupStatus { leader: None, ..follower(10, 10) }, 0), Some(Reason::NoLeader(ShardId(1))));
+    }
 }

@@ -30,6 +30,7 @@ use crate::monitor::Monitor;
 use crate::network::{Guard, Network};
 use crate::parts::Parts;
 use crate::readiness::Reason;
+use crate::recovery::Recovery;
 use crate::settings::Settings;
 use crate::{identity, monitor, open, server};
 
@@ -215,7 +216,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
     let (lock, identity) = take_directory(&settings, &parts, &dir).await?;
     let metrics = Metrics::new();
     let (failed_sender, failed) = watch::channel(None);
-    let (readiness_sender, readiness) = watch::channel(vec![Reason::Recovering]);
+    let (readiness_sender, readiness) = watch::channel(vec![Reason::Recovering(0)]);
     let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
 
     let ports = Ports::listen(&settings, &parts, &cut).await?;
@@ -229,20 +230,22 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         });
     }
     let peers = Peers::new(identity, Arc::new(NetworkConnector(Arc::clone(&parts.network))));
-    let opened = open::open(open::Opening {
+    let recovery = Recovery::default();
+    let opening = open::Opening {
         settings: &settings,
         parts: &parts,
         dir: &dir,
         identity,
         peers: Arc::clone(&peers),
-        peer_port: ports.peer,
         metrics: metrics.clone(),
         stop: stop.clone(),
         tasks: tasks.clone(),
         failed: failed_sender.clone(),
         addresses: &addresses,
-    })
-    .await?;
+        recovery: &recovery,
+    };
+    let opening = open::open(opening, ports.peer);
+    let opened = recovery.told_during(opening, &readiness_sender).await?;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
     metrics.recovery_duration.set(started.elapsed().as_millis() as f64 / 1000.0);
 

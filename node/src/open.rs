@@ -26,6 +26,7 @@ use crate::network::Guard;
 use crate::node::{Addresses, Opened, in_order};
 use crate::parts::Parts;
 use crate::proposer::{Proposer, ProposerSettings, Target};
+use crate::recovery::Recovery;
 use crate::settings::Settings;
 
 /// What is needed to open a node.
@@ -35,16 +36,16 @@ pub(crate) struct Opening<'a> {
     pub dir: &'a Path,
     pub identity: Identity,
     pub peers: Arc<Peers>,
-    pub peer_port: Guard,
     pub metrics: Metrics,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub failed: watch::Sender<Option<Failed>>,
     pub addresses: &'a Addresses,
+    pub recovery: &'a Recovery,
 }
 
 /// Opens everything. Peers are answered from early on, since a node that lost its tables may need others that start with it.
-pub(crate) async fn open(opening: Opening<'_>) -> Result<Opened, StartError> {
+pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard) -> Result<Opened, StartError> {
     let Opening { settings, parts, .. } = opening;
     let mut random = StdRng::from_seed(parts.seed);
     let log_settings = LogSettings {
@@ -69,12 +70,13 @@ pub(crate) async fn open(opening: Opening<'_>) -> Result<Opened, StartError> {
     let card = card(&opening);
     let own = card.node.node_id;
     let groups = Arc::new(Groups::new(card, born));
-    serve_peers(opening.peer_port, &groups, &opening.stop, &opening.tasks, opening.failed.clone());
+    serve_peers(peer_port, &groups, &opening.stop, &opening.tasks, opening.failed.clone());
 
     // Side by side: one shard that waits for a checkpoint must not keep the others closed.
     let opened = shards.iter().map(|shard| {
         let (log, engine, hash_seed) = (log.shard(*shard), Arc::clone(&engine), random.next_u64());
-        open_shard(settings, parts, *shard, log, engine, hash_seed, Arc::clone(&opening.peers), &groups)
+        let group_settings = group_settings(settings, *shard);
+        open_shard(&opening, group_settings, log, engine, hash_seed, &groups)
     });
     let opened: Vec<_> = opened.collect();
     futures::future::try_join_all(opened).await?;
@@ -87,17 +89,16 @@ async fn open_engine(settings: &Settings, parts: &Parts, dir: &Path) -> Result<A
     Ok(parts.blocking.run(move || factory.open(&dir, &settings)).await?)
 }
 
-#[expect(clippy::too_many_arguments, reason = "what one shard consists of")]
 async fn open_shard(
-    settings: &Settings,
-    parts: &Parts,
-    shard: ShardId,
+    opening: &Opening<'_>,
+    group_settings: GroupSettings,
     log: cairn_storage::log::ShardLog,
     engine: Arc<dyn Engine>,
     hash_seed: u64,
-    peers: Arc<Peers>,
     groups: &Groups,
 ) -> Result<(), StartError> {
+    let Opening { settings, parts, .. } = opening;
+    let shard = group_settings.shard;
     let tables_settings = TablesSettings {
         memtable_bytes_max: settings.storage.memtable_bytes,
         cached_heads_max: settings.storage.heads_cached_max,
@@ -106,7 +107,8 @@ async fn open_shard(
         ..TablesSettings::default()
     };
     let tables = Tables::open(engine, shard, Arc::clone(&parts.blocking), Some(log.durable()), tables_settings).await?;
-    let group = Group::start(group_settings(settings, shard), log, tables, peers).await?;
+    opening.recovery.begin(&tables, &log);
+    let group = Group::start(group_settings, log, tables, Arc::clone(&opening.peers)).await?;
     groups.insert(group);
     Ok(())
 }

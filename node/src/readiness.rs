@@ -7,8 +7,8 @@ use cairn_machine::ShardId;
 /// One reason why a node is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// It opens its log and tables.
-    Recovering,
+    /// It opens its log and tables, and is so many percent done with applying its log again.
+    Recovering(u8),
     /// It is no member of a cluster yet: founders form it, or an operator adds this node.
     WaitingForCluster,
     /// A shard has no leader that this node knows.
@@ -26,7 +26,7 @@ pub(crate) enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Recovering => f.write_str("recovering"),
+            Self::Recovering(percent) => write!(f, "recovering {percent}%"),
             Self::WaitingForCluster => f.write_str("waiting_for_cluster"),
             Self::NoLeader(shard) => write!(f, "no_leader (shard {shard})"),
             Self::Lagging(shard, entries) => write!(f, "lagging (shard {shard}, {entries} entries)"),

@@ -39,6 +39,17 @@ impl Group {
         Ok(index)
     }
 
+    /// How many entries that were committed before this call are not applied here, as a leader with a quorum says. While there is no
+    /// leader it goes on asking until the deadline.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn lag(&self, deadline: Duration) -> Result<u64, ReadError> {
+        let index = self.read_index(Instant::now() + deadline).await?;
+        let applied = self.inner.tables.applied().map_or(0, |entry| entry.index);
+        Ok(index.saturating_sub(applied))
+    }
+
     /// Waits until an index is applied here.
     pub(crate) async fn wait_applied(&self, index: u64, end: Instant) -> Result<(), ReadError> {
         let mut progress = self.inner.tables.progress();

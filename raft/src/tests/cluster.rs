@@ -251,6 +251,25 @@ async fn the_largest_writes_reach_every_node_also_one_that_lags() {
     world.converge("a", &[1, 2, 3, 4, 5]).await;
 }
 
+#[tokio::test]
+async fn a_follower_knows_how_much_it_lacks() {
+    let world = World::born_calm(3).await;
+    world.write("a", 1).await;
+    world.converge("a", &[1]).await;
+    let leader = world.leader().await;
+    let follower = &world.nodes[(leader + 1) % 3];
+    let group = follower.group();
+    assert_eq!(group.lag(Duration::from_secs(5)).await, Ok(0));
+    world.network.hold_calls(&world.nodes[leader].info.peer_address, &follower.info.peer_address);
+    for number in 2..=20 {
+        world.write("a", number).await;
+    }
+    let lacks = group.lag(Duration::from_secs(5)).await.expect("the leader answers");
+    assert!((19..=20).contains(&lacks), "{lacks}");
+    world.network.release();
+    world.converge("a", &(1..=20).collect::<Vec<_>>()).await;
+}
+
 /// Nothing of the sort passes admission; but a core that stops must never leave a node that looks alive.
 #[tokio::test]
 async fn an_entry_that_cannot_be_applied_is_told_as_fatal_and_never_acknowledged() {
