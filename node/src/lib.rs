@@ -18,6 +18,7 @@ mod failed;
 mod failure;
 mod http;
 mod identity;
+mod known_peers;
 mod metrics;
 mod monitor;
 mod network;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::core::{Core, Shard};
 use crate::disk::{DiskState, DiskWatch};
 use crate::failed::Failed;
+use crate::known_peers;
 use crate::metrics::{ShardMetrics, UPKEEP_INTERVAL};
 use crate::node::Opened;
 use crate::parts::Parts;
@@ -109,6 +110,7 @@ pub(crate) fn spawn_all(
         PINS_INTERVAL,
     )));
     until_stop(Box::pin(form(Arc::clone(&monitor.core), Arc::clone(&opened.groups), failed.clone())));
+    until_stop(Box::pin(known_peers::keep(Arc::clone(&parts.fs), dir.to_owned(), opened.own, opened.all())));
     until_stop(Box::pin(hear_failures(opened, failed.clone())));
     for (index, shard) in monitor.core.shards.iter().enumerate() {
         until_stop(Box::pin(probe(shard.clone(), Arc::clone(&monitor.heard), index)));

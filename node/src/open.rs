@@ -1,5 +1,6 @@
 //! Opens what a node keeps: the log, the engine, and shard by shard the tables and the group.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::core::Shard;
 use crate::failed::{Failed, StartError};
 use crate::failure;
+use crate::known_peers;
 use crate::metrics::Metrics;
 use crate::network::Guard;
 use crate::node::{Addresses, Opened, in_order};
@@ -72,10 +74,11 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard) -> Result<Opene
     let groups = Arc::new(Groups::new(card, born));
     serve_peers(peer_port, &groups, &opening.stop, &opening.tasks, opening.failed.clone());
 
+    let known_peers = known_peers::read(&*parts.fs, opening.dir).await;
     // Side by side: one shard that waits for a checkpoint must not keep the others closed.
     let opened = shards.iter().map(|shard| {
         let (log, engine, hash_seed) = (log.shard(*shard), Arc::clone(&engine), random.next_u64());
-        let group_settings = group_settings(settings, *shard);
+        let group_settings = group_settings(settings, *shard, &known_peers);
         open_shard(&opening, group_settings, log, engine, hash_seed, &groups)
     });
     let opened: Vec<_> = opened.collect();
@@ -113,9 +116,11 @@ async fn open_shard(
     Ok(())
 }
 
-fn group_settings(settings: &Settings, shard: ShardId) -> GroupSettings {
+fn group_settings(settings: &Settings, shard: ShardId, known_peers: &BTreeSet<String>) -> GroupSettings {
     let own = settings.peer_address();
-    let founders = settings.cluster.founders.iter().map(|founder| founder.peer_address.clone());
+    let mut recovery_peers = known_peers.clone();
+    recovery_peers.extend(settings.cluster.founders.iter().map(|founder| founder.peer_address.clone()));
+    recovery_peers.remove(own);
     GroupSettings {
         timing: Timing {
             heartbeat: Duration::from_millis(settings.raft.heartbeat_interval_ms),
@@ -124,7 +129,7 @@ fn group_settings(settings: &Settings, shard: ShardId) -> GroupSettings {
         },
         log_keep_entries: settings.raft.log_keep_entries,
         log_keep_bytes: settings.raft.log_keep_bytes,
-        recovery_peers: founders.filter(|address| address != own).collect(),
+        recovery_peers: recovery_peers.into_iter().collect(),
         ..GroupSettings::new(shard)
     }
 }

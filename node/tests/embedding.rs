@@ -120,6 +120,37 @@ async fn a_node_that_lost_its_tables_gets_them_from_a_peer() {
     assert_eq!((events.len(), end.highest), (700, 700));
 }
 
+/// It has no founders in its settings: it remembers who its peers were.
+#[tokio::test]
+async fn a_node_that_joined_and_lost_its_tables_gets_them_from_a_peer_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = |id: u64| folder.path().join(format!("node-{id}"));
+    let mut cluster = Cluster::of_nobody();
+    for (id, settings) in [(1, founder_settings(1, 1, 1)), (2, common::joining_settings(2, 1))] {
+        let mut settings = settings;
+        settings.raft.log_keep_entries = 10;
+        settings.storage.memtable_bytes = 64 * 1024;
+        cluster.enlist(settings, Disk::Files { dir: dir(id) });
+        cluster.start(id).await;
+    }
+    let add = cairn_api::v1::AddRequest { peer_address: common::peer_address(2) };
+    common::eventually("it is added", async || cluster.admin(1).add(add.clone()).await.ok().map(|_| ())).await;
+    for number in 1..=700 {
+        cluster.write("account-1", number, &number.to_be_bytes().repeat(100)).await;
+    }
+    common::eventually("its log was purged", async || {
+        let status = cluster.status(2).await;
+        (status.shard_states[0].purged_index > 0).then_some(())
+    })
+    .await;
+    cluster.kill(2);
+    std::fs::remove_dir_all(dir(2).join("tables")).expect("are lost");
+    cluster.start(2).await;
+    cluster.all_ready().await;
+    let (events, end) = cluster.replay(2, "account-1", strong()).await;
+    assert_eq!((events.len(), end.highest), (700, 700));
+}
+
 #[tokio::test]
 async fn a_damaged_log_is_named_and_the_node_does_not_start() {
     let folder = tempfile::tempdir().expect("a folder");
