@@ -35,17 +35,37 @@ pub(crate) struct Changes {
 /// What was done, for people.
 struct Steps {
     done: Vec<String>,
+    /// Whether the members of any shard were changed.
+    is_begun: bool,
     end: Instant,
 }
 
 impl Steps {
     fn begin() -> Self {
-        Self { done: Vec::new(), end: Instant::now() + CHANGE_MAX }
+        Self { done: Vec::new(), is_begun: false, end: Instant::now() + CHANGE_MAX }
     }
 
     fn did(&mut self, step: String) {
         tracing::info!(step, "change the cluster");
         self.done.push(step);
+    }
+
+    /// Makes one shard's step, again while it is not possible yet.
+    async fn make<F, Fut>(&mut self, step: F) -> Result<(), Failure>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<(), MembersError>>,
+    {
+        match repeat(self, step).await {
+            Ok(()) => self.is_begun = true,
+            // Where one shard has changed it is not true any more that nothing happened.
+            Err(failure) if self.is_begun => {
+                let done = self.done.join("; ");
+                return Err(Failure::unknown(format!("half done, ask again to go on: {}; done: {done}", failure.message)));
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
     }
 
     fn response(self) -> ChangeResponse {
@@ -64,11 +84,11 @@ impl Changes {
             let node = waiting_node(&core, &peer_address).await?;
             let mut steps = Steps::begin();
             for shard in &core.shards {
-                repeat(&steps, || shard.group.add_learner(node.clone())).await?;
+                steps.make(|| shard.group.add_learner(node.clone())).await?;
             }
             steps.did(format!("{node} follows every shard"));
             for shard in &core.shards {
-                repeat(&steps, || shard.group.promote([node.node_id])).await?;
+                steps.make(|| shard.group.promote([node.node_id])).await?;
                 steps.did(format!("{node} votes in shard {}", shard.id));
             }
             Ok(steps.response())
@@ -79,6 +99,10 @@ impl Changes {
     /// Takes a node out.
     pub(crate) async fn remove(&self, node_id: NodeId) -> Result<ChangeResponse, Failure> {
         self.in_turn(move |core| async move {
+            // What this node has applied may be old: who was added a moment ago must be seen.
+            for shard in &core.shards {
+                core.barrier(shard, Instant::now() + core.settings.request_deadline()).await?;
+            }
             if core.shards.iter().all(|shard| shard.group.status().members.get(node_id).is_none()) {
                 let text = format!("node {node_id} is not a member: nothing to do");
                 return Ok(ChangeResponse { steps: vec![text] });
@@ -89,7 +113,7 @@ impl Changes {
             }
             let_silence_show(&core).await;
             for shard in &core.shards {
-                repeat(&steps, || shard.group.remove(node_id)).await?;
+                steps.make(|| shard.group.remove(node_id)).await?;
                 steps.did(format!("node {node_id} left shard {}", shard.id));
             }
             Ok(steps.response())
@@ -104,7 +128,7 @@ impl Changes {
             let mut steps = Steps::begin();
             let_silence_show(&core).await;
             for shard in &core.shards {
-                repeat(&steps, || shard.group.replace(old, node.clone())).await?;
+                steps.make(|| shard.group.replace(old, node.clone())).await?;
                 steps.did(format!("{node} votes in shard {} in the place of node {old}", shard.id));
             }
             Ok(steps.response())
@@ -239,24 +263,33 @@ where
     Fut: Future<Output = Result<(), MembersError>>,
 {
     let mut leaderless_since = None;
+    // A later try that was not made says nothing of an earlier one that may have been.
+    let mut maybe_made = None;
+    let given_up = |error: MembersError, maybe_made: Option<String>| match maybe_made {
+        Some(reason) => Failure::unknown(reason),
+        None => failure::of_members(error),
+    };
     loop {
         let error = match step().await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
+        if let MembersError::Unknown { reason } = &error {
+            maybe_made = Some(reason.clone());
+        }
         match &error {
             MembersError::Busy { .. } => leaderless_since = None,
             // Every step can be made again, so that an unknown outcome is found out by the next try.
             MembersError::NotLeader { .. } | MembersError::Unknown { .. } => {
                 let since = *leaderless_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= NO_LEADER_MAX {
-                    return Err(failure::of_members(error));
+                    return Err(given_up(error, maybe_made));
                 }
             }
-            MembersError::Refused { .. } | MembersError::Stopped => return Err(failure::of_members(error)),
+            MembersError::Refused { .. } | MembersError::Stopped => return Err(given_up(error, maybe_made)),
         }
         if Instant::now() >= steps.end {
-            return Err(failure::of_members(error));
+            return Err(given_up(error, maybe_made));
         }
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
