@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// Most requests in one message of the pipeline.
 pub(crate) const PIPELINE_MESSAGE_REQUESTS_MAX: usize = 256;
+const _: () = assert!(PIPELINE_MESSAGE_REQUESTS_MAX <= cairn_api::PIPELINE_MESSAGE_REQUESTS_MAX);
 /// Gathering into one message of the pipeline stops at this size in bytes; one request alone may be larger.
 pub(crate) const PIPELINE_MESSAGE_BYTES_TARGET: usize = 1024 * 1024;
 /// What a request counts at least towards the bytes in flight: bounds their number too.

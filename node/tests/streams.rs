@@ -141,6 +141,17 @@ fn cluster_shard(persistence_id: &str) -> u16 {
 }
 
 #[tokio::test]
+async fn a_message_with_too_many_requests_ends_its_pipeline_when_what_came_before_is_answered() {
+    let cluster = Cluster::of_founders(1, 1).await;
+    let mut pipeline = Pipeline::open(&cluster, 1).await;
+    pipeline.send(vec![request(7, Kind::Write(write_request("account-1", 1, b"x")))]).await;
+    pipeline.send(vec![pipeline_request::Request::default(); cairn_api::PIPELINE_MESSAGE_REQUESTS_MAX + 1]).await;
+    assert!(matches!(pipeline.answer(7).await, Answer::Write(_)));
+    let ended = pipeline.responses.message().await;
+    assert_eq!(reason(ended), Reason::TooLarge);
+}
+
+#[tokio::test]
 async fn a_pipeline_ends_when_its_caller_has_asked_everything() {
     let cluster = Cluster::of_founders(1, 1).await;
     let mut pipeline = Pipeline::open(&cluster, 1).await;

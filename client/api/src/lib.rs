@@ -30,4 +30,7 @@ pub mod v1 {
 /// message and the largest chunk of a replay.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Most requests in one message of a pipeline.
+pub const PIPELINE_MESSAGE_REQUESTS_MAX: usize = 1024;
+
 const _: () = assert!(cairn_machine::limits::WRITE_BYTES_MAX < MESSAGE_BYTES_MAX);

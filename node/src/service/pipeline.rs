@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - Commands for one shard are submitted in the order in which they came.
-//! - Each request is answered once; no more than `pipeline_requests_max` wait for their answer, then no more is read.
+//! - Each request is answered once; no more than `pipeline_requests_max` wait for their answer and one message more, then no
+//!   more is read. A message with too many ends the stream, once everything before it is answered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_api::reply::{answer, write_response};
 use cairn_api::v1::{self, Failure, Reason, pipeline_request, pipeline_response};
-use cairn_api::{Freshness, HighestReply, ReadHighest};
+use cairn_api::{Freshness, HighestReply, PIPELINE_MESSAGE_REQUESTS_MAX, ReadHighest};
 use cairn_machine::{Claim, Command, Head, Reply, ShardId, Write};
-use tokio::sync::{Notify, mpsc};
+use futures::StreamExt;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::journal::unexpected;
 use super::stream::Answers;
@@ -37,13 +39,21 @@ pub(super) fn open(core: &Arc<Core>, requests: Streaming<v1::PipelineRequest>) -
     let (answers, answered) = mpsc::unbounded_channel();
     let (reads, read) = mpsc::unbounded_channel();
     let window = Arc::new(Window::default());
+    let (end, ended) = oneshot::channel();
     let inbound = Inbound { core: Arc::clone(core), requests, answers, reads, window: Arc::clone(&window) };
-    tokio::spawn(inbound.run());
+    tokio::spawn(async move {
+        // Whoever asked may be gone.
+        if let Err(failure) = inbound.run().await {
+            let _ = end.send(failure);
+        }
+    });
     let outbound = Outbound { answered, read, window, ready: VecDeque::new(), buffer: Vec::new() };
-    Box::pin(futures::stream::unfold(outbound, |mut outbound| async move {
+    let responses = futures::stream::unfold(outbound, |mut outbound| async move {
         let response = outbound.next().await?;
         Some((Ok(response), outbound))
-    }))
+    });
+    let end = futures::stream::once(ended).filter_map(async |end| end.ok().map(|failure: Failure| Err(Status::from(failure))));
+    Box::pin(responses.chain(end))
 }
 
 /// Requests of one stream that wait for their answer.
@@ -91,20 +101,26 @@ struct Sorted {
 }
 
 impl Inbound {
-    async fn run(mut self) {
+    /// Reads until the stream ends; an error ends it from this side.
+    async fn run(mut self) -> Result<(), Failure> {
         let requests_max = self.core.settings.limits.pipeline_requests_max;
         loop {
             let message = tokio::select! {
                 biased;
-                () = self.answers.closed() => return,
-                () = self.core.stopping.cancelled() => return,
+                () = self.answers.closed() => return Ok(()),
+                () = self.core.stopping.cancelled() => return Ok(()),
                 message = async {
                     self.window.wait_below(requests_max).await;
                     self.requests.message().await
                 } => message,
             };
             // A broken stream needs no words: its other half is broken too.
-            let Ok(Some(message)) = message else { return };
+            let Ok(Some(message)) = message else { return Ok(()) };
+            let found = message.requests.len();
+            if found > PIPELINE_MESSAGE_REQUESTS_MAX {
+                let reason = format!("requests: {found} in one message, at most {PIPELINE_MESSAGE_REQUESTS_MAX}");
+                return Err(Failure::new(Reason::TooLarge, reason));
+            }
             self.window.grow(message.requests.len());
             let sorted = self.sort(message);
             self.hand_over(sorted);
