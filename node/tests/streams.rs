@@ -229,6 +229,39 @@ async fn a_follower_of_a_shard_gets_every_event_in_commit_order_and_filters_by_t
 }
 
 #[tokio::test]
+async fn a_replica_behind_a_cursor_waits_for_it_and_not_longer_than_the_deadline() {
+    let mut cluster = Cluster::of_nobody();
+    let mut settings = common::founder_settings(1, 1, 1);
+    settings.limits.request_deadline_ms = 300;
+    cluster.enlist(settings, common::Disk::memory());
+    cluster.start(1).await;
+    cluster.all_ready().await;
+    cluster.write("account-1", 1, b"x").await;
+    let follow = async || {
+        let request = v1::FollowShardRequest { after: 3, ..v1::FollowShardRequest::default() };
+        cluster.journal(1).follow_shard(request).await
+    };
+    assert_eq!(reason(follow().await), Reason::Behind);
+    // One that waits while the events come, however often its deadline comes before them.
+    let waits = async {
+        loop {
+            match follow().await {
+                Ok(opened) => return opened.into_inner(),
+                behind => assert_eq!(reason(behind), Reason::Behind),
+            }
+        }
+    };
+    let writes = async {
+        for number in 2..=4 {
+            cluster.write("account-1", number, b"x").await;
+        }
+    };
+    let (mut stream, ()) = tokio::join!(waits, writes);
+    let first = stream.message().await.expect("goes on").expect("an event");
+    assert_eq!((first.events.len(), first.followed_to), (1, 4));
+}
+
+#[tokio::test]
 async fn follows_end_cleanly_when_their_node_stops() {
     let mut cluster = Cluster::of_founders(3, 1).await;
     cluster.write("account-1", 1, b"x").await;

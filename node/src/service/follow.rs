@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_api::v1::{self, Failure};
+use cairn_api::v1::{self, Failure, Reason};
 use cairn_api::{Follow, FollowShard};
 use cairn_machine::{PersistenceId, Position, SequenceNumber, Slice};
 use cairn_storage::tables::{PositionedEvent, PositionsPage, PositionsRead, Replay as PageRead};
@@ -99,6 +99,8 @@ pub(super) async fn open_shard(
     // Everything acknowledged before the call belongs to the state at which it ends.
     if follow.current {
         core.barrier(&shard, deadline).await?;
+    } else {
+        wait_for_cursor(&shard, follow.after, deadline).await?;
     }
     let end = follow.current.then(|| shard.newest_position());
     let shared = Arc::clone(core);
@@ -112,6 +114,19 @@ pub(super) async fn open_shard(
             outcome = cursor.run(&sink) => outcome,
         }
     }))
+}
+
+/// Waits until this replica has come as far as the cursor: until then it would look as if nothing had happened since.
+async fn wait_for_cursor(shard: &Shard, after: Position, deadline: Instant) -> Result<(), Failure> {
+    let mut newest = shard.tables().newest_position();
+    match tokio::time::timeout_at(deadline, newest.wait_for(|newest| *newest >= after)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(Failure::new(Reason::Unavailable, "the node is stopping")),
+        Err(_) => {
+            let reason = format!("the replica has not reached position {} within the deadline", after.0);
+            Err(Failure::new(Reason::Behind, reason))
+        }
+    }
 }
 
 /// Where a follower of a shard is.
