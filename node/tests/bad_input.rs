@@ -1,4 +1,4 @@
-//! Bad input at the client port: a clear error or a closed connection, no panic, no growth, and everybody else is served.
+//! Bad input at the client port and at the peer port: a clear error or a closed connection, no panic, no growth, and everybody else is served.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cairn_api::v1::{self, Reason};
 use cairn_node::{Io, Network};
-use common::{Cluster, Disk, client_address, founder_settings, reason, replay_request, strong, write_request};
+use common::{Cluster, Disk, client_address, founder_settings, peer_address, reason, replay_request, strong, write_request};
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,13 +33,39 @@ async fn assert_serves(cluster: &Cluster, number: i64) {
     assert!(failed.is_err(), "{failed:?}");
 }
 
-async fn connect(cluster: &Cluster) -> Io {
-    cluster.network.connect(&client_address(1)).await.expect("connects")
+/// A port of the node that strangers can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Client,
+    Peer,
+}
+
+const PORTS: [Port; 2] = [Port::Client, Port::Peer];
+
+impl Port {
+    fn address(self) -> String {
+        match self {
+            Self::Client => client_address(1),
+            Self::Peer => peer_address(1),
+        }
+    }
+
+    /// The path of a call that this port knows.
+    fn method(self) -> &'static str {
+        match self {
+            Self::Client => WRITE,
+            Self::Peer => VOTE,
+        }
+    }
+}
+
+async fn connect(cluster: &Cluster, port: Port) -> Io {
+    cluster.network.connect(&port.address()).await.expect("connects")
 }
 
 /// An HTTP/2 connection whose requests the test writes itself.
-async fn http2(cluster: &Cluster) -> SendRequest<Bytes> {
-    let (client, connection) = h2::client::handshake(connect(cluster).await).await.expect("shakes hands");
+async fn http2(cluster: &Cluster, port: Port) -> SendRequest<Bytes> {
+    let (client, connection) = h2::client::handshake(connect(cluster, port).await).await.expect("shakes hands");
     tokio::spawn(connection);
     client.ready().await.expect("is ready")
 }
@@ -53,8 +79,8 @@ fn post(path: &str, content_type: &str) -> Request<()> {
 }
 
 /// What came back: HTTP status and gRPC status, which may stand in the headers or in the trailers.
-async fn call(cluster: &Cluster, request: Request<()>, body: Vec<Bytes>) -> (u16, Option<String>) {
-    let mut client = http2(cluster).await;
+async fn call(cluster: &Cluster, port: Port, request: Request<()>, body: Vec<Bytes>) -> (u16, Option<String>) {
+    let mut client = http2(cluster, port).await;
     let (response, mut stream) = client.send_request(request, false).expect("is sent");
     for part in body {
         stream.reserve_capacity(part.len());
@@ -89,6 +115,7 @@ fn honest(bytes: &[u8]) -> Vec<u8> {
 }
 
 const WRITE: &str = "/cairn.v1.Journal/Write";
+const VOTE: &str = "/cairn.peer.v1.Peer/Vote";
 const GRPC: &str = "application/grpc";
 
 #[tokio::test]
@@ -184,9 +211,11 @@ async fn messages_that_are_no_messages_are_refused_with_a_status() {
         ("a compressed message that was not agreed upon", [vec![1], honest(b"x")[1..].to_vec()].concat()),
         ("nothing at all", vec![]),
     ] {
-        let (http, grpc) = call(&cluster, post(WRITE, GRPC), vec![body.into()]).await;
-        assert_eq!(http, 200, "{what}");
-        assert!(grpc.as_deref().is_some_and(|status| status != "0"), "{what}: {grpc:?}");
+        for port in PORTS {
+            let (http, grpc) = call(&cluster, port, post(port.method(), GRPC), vec![body.clone().into()]).await;
+            assert_eq!(http, 200, "{what}");
+            assert!(grpc.as_deref().is_some_and(|status| status != "0"), "{port:?}: {what}: {grpc:?}");
+        }
     }
     assert_serves(&cluster, 1).await;
 }
@@ -195,12 +224,16 @@ async fn messages_that_are_no_messages_are_refused_with_a_status() {
 async fn unknown_methods_and_content_types_are_refused() {
     let cluster = node().await;
     let unimplemented = Some("12".to_owned());
-    assert_eq!(call(&cluster, post("/cairn.v1.Journal/Nothing", GRPC), vec![]).await, (200, unimplemented.clone()));
-    assert_eq!(call(&cluster, post("/nobody.Knows/This", GRPC), vec![]).await, (200, unimplemented.clone()));
-    // The peers' service is on another port.
-    assert_eq!(call(&cluster, post("/cairn.peer.v1.Peer/Vote", GRPC), vec![honest(b"").into()]).await, (200, unimplemented));
-    let (http, grpc) = call(&cluster, post(WRITE, "text/html"), vec![honest(b"").into()]).await;
-    assert!(http != 200 || grpc.is_some_and(|status| status != "0"));
+    for port in PORTS {
+        // Also what the other port knows.
+        let others = if port == Port::Client { VOTE } else { WRITE };
+        for path in ["/cairn.v1.Journal/Nothing", "/cairn.peer.v1.Peer/Nothing", "/nobody.Knows/This", others] {
+            let answer = call(&cluster, port, post(path, GRPC), vec![honest(b"").into()]).await;
+            assert_eq!(answer, (200, unimplemented.clone()), "{port:?} {path}");
+        }
+        let (http, grpc) = call(&cluster, port, post(port.method(), "text/html"), vec![honest(b"").into()]).await;
+        assert!(http != 200 || grpc.is_some_and(|status| status != "0"), "{port:?}");
+    }
     assert_serves(&cluster, 1).await;
 }
 
@@ -209,8 +242,10 @@ async fn a_million_unknown_fields_are_passed_over() {
     let cluster = node().await;
     // Field 1000, a varint, again and again.
     let fields = [0xc0, 0x3e, 0x01].repeat(1_000_000);
-    let (http, grpc) = call(&cluster, post(WRITE, GRPC), vec![honest(&fields).into()]).await;
+    let (http, grpc) = call(&cluster, Port::Client, post(WRITE, GRPC), vec![honest(&fields).into()]).await;
     assert_eq!((http, grpc.as_deref()), (200, Some("3")), "an invalid argument: the persistence id is missing");
+    let (http, grpc) = call(&cluster, Port::Peer, post(VOTE, GRPC), vec![honest(&fields).into()]).await;
+    assert_eq!((http, grpc.as_deref()), (200, Some("7")), "permission denied: it does not say who it is");
     assert_serves(&cluster, 1).await;
 }
 
@@ -219,22 +254,25 @@ async fn a_request_in_frames_of_one_byte_is_a_request() {
     use prost::Message;
     let cluster = node().await;
     let body = honest(&write_request("account-1", 1, b"x").encode_to_vec());
-    let bytes = body.into_iter().map(|byte| Bytes::copy_from_slice(&[byte])).collect();
-    assert_eq!(call(&cluster, post(WRITE, GRPC), bytes).await, (200, Some("0".into())));
+    let bytes: Vec<_> = body.into_iter().map(|byte| Bytes::copy_from_slice(&[byte])).collect();
+    assert_eq!(call(&cluster, Port::Client, post(WRITE, GRPC), bytes.clone()).await, (200, Some("0".into())));
+    assert_eq!(call(&cluster, Port::Peer, post(VOTE, GRPC), bytes).await.0, 200, "refused, but as a request");
     assert_eq!(cluster.payloads(1, "account-1").await, [b"x"]);
 }
 
 #[tokio::test]
 async fn headers_above_the_limit_are_refused() {
     let cluster = node().await;
-    let mut request = post(WRITE, GRPC);
-    request.headers_mut().insert("x-large", "x".repeat(64 * 1024).parse().expect("a value"));
-    let mut client = http2(&cluster).await;
-    let refused = match client.send_request(request, true) {
-        Err(_) => true,
-        Ok((response, _)) => response.await.is_ok_and(|response| response.status() == 431) || client.ready().await.is_err(),
-    };
-    assert!(refused);
+    for port in PORTS {
+        let mut request = post(port.method(), GRPC);
+        request.headers_mut().insert("x-large", "x".repeat(64 * 1024).parse().expect("a value"));
+        let mut client = http2(&cluster, port).await;
+        let refused = match client.send_request(request, true) {
+            Err(_) => true,
+            Ok((response, _)) => response.await.is_ok_and(|response| response.status() == 431) || client.ready().await.is_err(),
+        };
+        assert!(refused, "{port:?}");
+    }
     assert_serves(&cluster, 1).await;
 }
 
@@ -253,12 +291,12 @@ fn preface() -> Vec<u8> {
 }
 
 /// The header block of a call, without compression.
-fn header_block() -> Vec<u8> {
+fn header_block(path: &str) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", WRITE),
+        (":path", path),
         (":authority", "node"),
         ("content-type", GRPC),
         ("te", "trailers"),
@@ -279,17 +317,13 @@ async fn is_closed(io: &mut Io) -> bool {
     tokio::time::timeout(common::WAIT_MAX, closed).await.is_ok()
 }
 
-#[tokio::test]
-async fn a_flood_of_resets_closes_the_connection() {
-    let cluster = node().await;
-    let io = connect(&cluster).await;
-    let (mut reader, mut writer) = tokio::io::split(io);
+/// Sends the same bytes made anew again and again, until the node has had enough: true if it cut the flood off before its end.
+async fn is_cut_off(cluster: &Cluster, port: Port, opening: Vec<u8>, count: u32, frames: impl Fn(u32) -> Vec<u8>) -> bool {
+    let (mut reader, mut writer) = tokio::io::split(connect(cluster, port).await);
     let flood = async {
-        writer.write_all(&preface()).await?;
-        for stream in 0..50_000u32 {
-            let open = frame(1, 4, stream * 2 + 1, &header_block());
-            let reset = frame(3, 0, stream * 2 + 1, &8u32.to_be_bytes());
-            writer.write_all(&[open, reset].concat()).await?;
+        writer.write_all(&opening).await?;
+        for index in 0..count {
+            writer.write_all(&frames(index)).await?;
         }
         std::io::Result::Ok(())
     };
@@ -297,36 +331,51 @@ async fn a_flood_of_resets_closes_the_connection() {
         let mut buffer = vec![0; 64 * 1024];
         while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
     };
-    // Either half ends when the node has had enough.
-    let ended = tokio::time::timeout(common::WAIT_MAX, async { tokio::join!(flood, read).0 }).await.expect("in time");
-    assert!(ended.is_err(), "the flood was cut off");
+    let ended = tokio::time::timeout(common::WAIT_MAX, async { tokio::join!(flood, read).0 }).await;
+    ended.expect("in time").is_err()
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_closes_the_connection() {
+    let cluster = node().await;
+    for port in PORTS {
+        let resets = |index| {
+            let stream = index * 2 + 1;
+            [frame(1, 4, stream, &header_block(port.method())), frame(3, 0, stream, &8u32.to_be_bytes())].concat()
+        };
+        assert!(is_cut_off(&cluster, port, preface(), 50_000, resets).await, "{port:?}");
+    }
     assert_serves(&cluster, 1).await;
 }
 
 #[tokio::test]
 async fn headers_that_never_end_close_the_connection() {
     let cluster = node().await;
-    let io = connect(&cluster).await;
-    let (mut reader, mut writer) = tokio::io::split(io);
-    let flood = async {
-        writer.write_all(&preface()).await?;
-        writer.write_all(&frame(1, 0, 1, &header_block())).await?;
-        // 256 MiB of continuation.
-        let mut filler = vec![0, 1, b'x', 127];
-        filler.extend_from_slice(&[0]);
-        filler.extend_from_slice(&[b'y'; 127]);
-        let continuation = frame(9, 0, 1, &filler.repeat(100));
-        for _ in 0..20_000 {
-            writer.write_all(&continuation).await?;
+    // 256 MiB of continuation.
+    let filler = [&[0, 1, b'x', 127, 0][..], &[b'y'; 127]].concat();
+    let continuation = frame(9, 0, 1, &filler.repeat(100));
+    for port in PORTS {
+        let opening = [preface(), frame(1, 0, 1, &header_block(port.method()))].concat();
+        assert!(is_cut_off(&cluster, port, opening, 20_000, |_| continuation.clone()).await, "{port:?}");
+    }
+    assert_serves(&cluster, 1).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_breaks_off_does_not_hold_its_connection_for_ever() {
+    let cluster = node_with(|settings| {
+        settings.limits.keepalive_interval_ms = 300;
+        settings.limits.keepalive_timeout_ms = 300;
+    })
+    .await;
+    let cut = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+    for port in PORTS {
+        for frame in [cut(&frame(1, 4, 1, &header_block(port.method()))), frame(0, 0, 1, &[0; 3])[..4].to_vec()] {
+            let mut io = connect(&cluster, port).await;
+            io.write_all(&[preface(), frame].concat()).await.expect("is written");
+            assert!(is_closed(&mut io).await, "{port:?}");
         }
-        std::io::Result::Ok(())
-    };
-    let read = async {
-        let mut buffer = vec![0; 64 * 1024];
-        while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
-    };
-    let ended = tokio::time::timeout(common::WAIT_MAX, async { tokio::join!(flood, read).0 }).await.expect("in time");
-    assert!(ended.is_err(), "the flood was cut off");
+    }
     assert_serves(&cluster, 1).await;
 }
 
@@ -336,9 +385,11 @@ async fn what_is_not_http2_is_closed() {
     for garbage in
         [&b"GET / HTTP/1.1\r\nHost: node\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n\0\0\0\0\0\0\0\0\0"]
     {
-        let mut io = connect(&cluster).await;
-        io.write_all(garbage).await.expect("is written");
-        assert!(is_closed(&mut io).await);
+        for port in PORTS {
+            let mut io = connect(&cluster, port).await;
+            io.write_all(garbage).await.expect("is written");
+            assert!(is_closed(&mut io).await, "{port:?}");
+        }
     }
     assert_serves(&cluster, 1).await;
 }
@@ -350,12 +401,14 @@ async fn idle_connections_are_bounded_and_closed_after_their_time() {
         settings.limits.handshake_deadline_ms = 300;
     })
     .await;
-    let mut idle = Vec::new();
-    for _ in 0..300 {
-        idle.push(connect(&cluster).await);
-    }
-    for mut io in idle {
-        assert!(is_closed(&mut io).await);
+    for port in PORTS {
+        let mut idle = Vec::new();
+        for _ in 0..10_000 {
+            idle.push(connect(&cluster, port).await);
+        }
+        for mut io in idle {
+            assert!(is_closed(&mut io).await, "{port:?}");
+        }
     }
     assert_serves(&cluster, 1).await;
 }
@@ -374,7 +427,7 @@ async fn a_reader_that_takes_nothing_loses_its_place_and_disturbs_nobody() {
     }
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(0)
-        .handshake::<_, Bytes>(connect(&cluster).await)
+        .handshake::<_, Bytes>(connect(&cluster, Port::Client).await)
         .await
         .expect("shakes hands");
     let connection = tokio::spawn(connection);
