@@ -268,7 +268,7 @@ impl Group {
     }
 
     /// Who was not heard of for longer does not count as alive.
-    fn silent_max(&self) -> Duration {
+    pub(crate) fn silent_max(&self) -> Duration {
         self.inner.settings.timing.election_max * 2
     }
 

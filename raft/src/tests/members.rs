@@ -93,7 +93,7 @@ async fn a_lost_node_is_replaced_and_its_id_is_never_given_again() {
 
 #[tokio::test]
 async fn a_change_that_would_stop_the_shard_is_refused() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     let leader = world.leader().await;
     let (down, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let alone = world.nodes[leader].info.clone();
@@ -101,11 +101,7 @@ async fn a_change_that_would_stop_the_shard_is_refused() {
     assert!(matches!(taken, Err(MembersError::Refused { .. })), "{taken:?}");
     world.nodes[down].kill();
     let group = world.nodes[leader].group().clone();
-    until("the dead node is noticed", || {
-        let silent = group.status().replication.get(&world.nodes[down].info.node_id)?.silent?;
-        (silent > Duration::from_secs(1)).then_some(())
-    })
-    .await;
+    until_silent(&group, world.nodes[down].info.node_id).await;
     let removed = group.remove(world.nodes[other].info.node_id).await;
     assert!(matches!(removed, Err(MembersError::Refused { .. })), "{removed:?}");
     group.remove(world.nodes[down].info.node_id).await.expect("the dead one may go");
@@ -152,8 +148,7 @@ async fn a_shard_returns_to_its_preferred_leader_by_itself() {
 
 /// Waits until the leader has not heard of a node for so long that it counts as dead.
 async fn until_silent(group: &crate::Group, id: NodeId) {
-    until("the dead node is noticed", || (group.status().replication.get(&id)?.silent? > Duration::from_secs(1)).then_some(()))
-        .await;
+    until("the dead node is noticed", || (group.status().replication.get(&id)?.silent? > group.silent_max()).then_some(())).await;
 }
 
 #[tokio::test]
@@ -175,7 +170,7 @@ async fn a_learner_that_caught_up_and_died_gets_no_vote() {
 
 #[tokio::test]
 async fn leadership_is_not_sent_to_a_node_that_does_not_answer() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     let leader = world.leader().await;
     let dead = (leader + 1) % 3;
     world.nodes[dead].kill();
