@@ -40,7 +40,7 @@ pub(super) fn fence_upkeep(head: &Head, writer: &WriterId, epoch: Option<WriterE
 }
 
 /// Whether the sender holds the journal's epoch.
-pub(super) fn fence_epoch(head: &Head, writer: &WriterId, epoch: WriterEpoch) -> Result<(), Refusal> {
+fn fence_epoch(head: &Head, writer: &WriterId, epoch: WriterEpoch) -> Result<(), Refusal> {
     if epoch > head.epoch {
         // Never issued by this journal.
         return Err(epoch_moved(head));
@@ -74,6 +74,7 @@ pub(super) fn epoch_moved(head: &Head) -> Refusal {
     Refusal::EpochMoved { epoch: head.epoch, writer: head.writer.clone() }
 }
 
-fn is_former(head: &Head, writer: &WriterId) -> bool {
+/// Whether it is one of the writers before the present one that are remembered.
+pub(super) fn is_former(head: &Head, writer: &WriterId) -> bool {
     head.former_writers.iter().any(|former| former.writer == *writer)
 }

@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::fencing::{Standing, conflict, fence_epoch, fence_write, supersede};
+use super::fencing::{Standing, conflict, fence_write, supersede};
 use super::{head_or_new, unchanged};
 use crate::change::{Change, Decision, Head, LastWrite, StoredWrite};
 use crate::command::Write;
@@ -33,9 +33,7 @@ pub(super) fn decide<V: View>(view: &V, write: &Write, moment: Timestamp) -> Res
 
 /// A write without atomic writes asks whether one would fit.
 fn check(head: &Head, write: &Write) -> Result<(), Refusal> {
-    if let Some(epoch) = write.epoch {
-        fence_epoch(head, &write.writer, epoch)?;
-    }
+    fence_write(head, &write.writer, write.epoch)?;
     match write.after {
         Some(after) if after != head.highest => Err(conflict(head)),
         _ => Ok(()),

@@ -186,9 +186,9 @@ impl World {
         let mut outcomes = Vec::new();
         let mut check = None;
         if write.atomic_writes.is_empty() {
-            let epoch_is_wrong = write.epoch.and_then(|epoch| journal.pass(&write.writer, Some(epoch)).err());
+            let is_not_its_writer = journal.pass(&write.writer, write.epoch).err();
             let after_is_wrong = write.after.filter(|after| after.0 != journal.highest()).map(|_| journal.conflict());
-            check = epoch_is_wrong.or(after_is_wrong);
+            check = is_not_its_writer.or(after_is_wrong);
         }
         let mut stored_one = false;
         let mut refused_one = false;
