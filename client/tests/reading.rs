@@ -8,7 +8,7 @@ use cairn_api::v1::Failure;
 use cairn_client::memory::{Fault, MemoryCairn};
 use cairn_client::{
     Cairn, Criteria, Deletion, Error, Freshness, JournalWriter, NewEvent, NewSnapshot, Payload, Position, ReplayEnd,
-    SequenceNumber, ShardId, StoredEvent,
+    SequenceNumber, ShardId, StoredEvent, WriterId,
 };
 use cairn_machine::Command;
 
@@ -219,7 +219,7 @@ async fn deleting_everything_spares_what_a_foreign_writer_stores_meanwhile() {
     while journal.highest().await.unwrap().deleted_to < SequenceNumber(5) {
         tokio::task::yield_now().await;
     }
-    let mut writer = journal.writer(cairn_client::WriterId::new("late").unwrap(), None, SequenceNumber(5));
+    let mut writer = journal.writer(WriterId::new("late").unwrap(), None, SequenceNumber(5));
     writer.append("6").await.unwrap();
     is_written.store(true, Ordering::Relaxed);
     let deleted = deleting.await.unwrap().unwrap();
@@ -250,7 +250,7 @@ async fn journals_are_listed_page_by_page_in_order() {
     let mut waiting = Vec::new();
     for number in 0..2_500 {
         let journal = cairn.journal(format!("listed-{number:04}")).unwrap();
-        let mut writer = journal.writer(cairn_client::WriterId::new("w").unwrap(), None, SequenceNumber(0));
+        let mut writer = journal.writer(WriterId::new("w").unwrap(), None, SequenceNumber(0));
         waiting.push(writer.submit("x").await.unwrap());
     }
     for submitted in waiting {
@@ -322,6 +322,38 @@ async fn a_recovery_whose_claim_was_made_is_never_said_to_be_not_applied() {
     assert!(matches!(error, Error::Unknown { .. }), "{error}");
     let known = cairn.journal("account").unwrap().highest().await.unwrap();
     assert_ne!(&known.writer, old.writer_id(), "the claim was made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_is_tried_again_never_fences_who_claimed_meanwhile() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.client();
+    let journal = written(&cairn, "account", 3).await.journal().clone();
+    let (early, late) = (WriterId::new("early").unwrap(), WriterId::new("late").unwrap());
+    let is_claimed = Arc::new(AtomicBool::new(false));
+    let (mut tries, is_due, retried) = (0, is_claimed.clone(), early.clone());
+    cluster.inject(move |command| match command {
+        // The first try is carried out, and its answer is lost; the next ones come to nothing until the foreign claim is there.
+        Command::Claim(claim) if claim.writer == retried => {
+            tries += 1;
+            match (tries, is_due.load(Ordering::Relaxed)) {
+                (1, _) => Fault::LoseAnswer,
+                (_, false) => Fault::LoseRequest,
+                (_, true) => Fault::None,
+            }
+        }
+        _ => Fault::None,
+    });
+    let recovery = journal.recover().claim_as(early.clone());
+    let recovering = tokio::spawn(async move { recovery.start().await.map(drop) });
+    while journal.highest().await.unwrap().writer != early {
+        tokio::task::yield_now().await;
+    }
+    let mut writer = journal.claim_as(late.clone()).await.unwrap();
+    is_claimed.store(true, Ordering::Relaxed);
+    let error = recovering.await.unwrap().unwrap_err();
+    assert!(matches!(&error, Error::Fenced { writer, .. } if *writer == late), "{error}");
+    assert_eq!(writer.append("4").await.unwrap().first, SequenceNumber(4), "it is still the writer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -408,6 +408,26 @@ async fn a_large_snapshot_travels_in_chunks_and_recovery_offers_it_with_the_even
     assert_eq!(deleted.deleted, 1);
 }
 
+#[tokio::test]
+async fn a_recovery_asked_for_again_does_not_fence_who_claimed_meanwhile() {
+    let cluster = Cluster::of_founders(1, 1).await;
+    cluster.write("account-1", 1, b"x").await;
+    let recover = v1::RecoverRequest {
+        persistence_id: "account-1".into(),
+        writer_id: "early".into(),
+        criteria: None,
+        to: i64::MAX,
+        max: i64::MAX,
+    };
+    let (epoch, ..) = recovered(&cluster, 1, recover.clone()).await;
+    assert_eq!(epoch, Some(2));
+    let claim = v1::ClaimRequest { persistence_id: "account-1".into(), writer_id: "late".into(), epoch_read: 2 };
+    assert_eq!(cluster.journal(1).claim(claim).await.expect("is granted").into_inner().epoch, 3);
+    assert_eq!(reason(cluster.journal(1).recover(recover.clone()).await), Reason::Fenced);
+    let (epoch, ..) = recovered(&cluster, 1, v1::RecoverRequest { writer_id: "late".into(), ..recover }).await;
+    assert_eq!(epoch, Some(3), "the present writer gets its claim again");
+}
+
 async fn recovered(cluster: &Cluster, id: u64, request: v1::RecoverRequest) -> (Option<i64>, usize, Vec<i64>, i64) {
     let mut stream = cluster.journal(id).recover(request).await.expect("opens").into_inner();
     let (mut epoch, mut snapshot_bytes, mut numbers, mut highest) = (None, 0, Vec::new(), -1);

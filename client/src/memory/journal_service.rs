@@ -69,7 +69,8 @@ impl Journal for JournalService {
         let recover = Recover::try_from(request.into_inner()).map_err(Failure::from)?;
         let mut head = Vec::new();
         if let Some(writer) = recover.writer {
-            let epoch_read = self.highest_of(&recover.persistence_id).epoch;
+            let known = self.world.look(&recover.persistence_id, |store| store.journal(&recover.persistence_id).cloned());
+            let epoch_read = known.unwrap_or_default().epoch_to_claim(&writer).map_err(Failure::from)?;
             let claim = Claim { persistence_id: recover.persistence_id.clone(), writer, epoch_read };
             let claimed = answered(self.claimed(claim)).await?.into_inner();
             head.push(recover_response::Kind::Claimed(claimed));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_api::SnapshotInfo;
 use cairn_api::reply::answer;
 use cairn_api::v1::{self, Failure, recover_response};
-use cairn_machine::{Claim, Command, PersistenceId, Refusal, Reply, SequenceNumber, WriterEpoch, WriterId};
+use cairn_machine::{Claim, Command, PersistenceId, Refusal, Reply, SequenceNumber, WriterId};
 use tokio::time::Instant;
 
 use super::journal::unexpected;
@@ -48,7 +48,7 @@ pub(super) async fn open(
     }))
 }
 
-/// Claims the journal for a writer. The same writer, asking again, gets its first answer.
+/// Claims the journal for a writer. The same writer, asking again, gets its first answer, or hears that it was superseded since.
 async fn claim(
     core: &Core,
     shard: &Shard,
@@ -62,8 +62,7 @@ async fn claim(
         tries += 1;
         core.barrier(shard, deadline).await?;
         let head = core.head(shard, persistence_id).await?;
-        let is_own = head.writer == *writer && head.epoch > WriterEpoch(0);
-        let epoch_read = if is_own { WriterEpoch(head.epoch.0 - 1) } else { head.epoch };
+        let epoch_read = head.epoch_to_claim(writer)?;
         let claim = Claim { persistence_id: persistence_id.clone(), writer: writer.clone(), epoch_read };
         match core.command(Command::Claim(claim), deadline).await? {
             // Another claim came between the read and this one: it is the older one now.

@@ -1,9 +1,10 @@
 //! Claims: making a writer the journal's, at a new epoch.
 
-use super::fencing::{epoch_moved, fenced, supersede};
+use super::fencing::{epoch_moved, fenced, is_former, supersede};
 use super::{head_or_new, unchanged};
 use crate::change::{Change, Decision, Head};
 use crate::command::Claim;
+use crate::ids::{WriterEpoch, WriterId};
 use crate::limits::FORMER_WRITERS_MAX;
 use crate::reply::{ClaimReply, Refusal, Reply};
 use crate::view::View;
@@ -22,6 +23,21 @@ pub(super) fn decide<V: View>(view: &V, claim: &Claim) -> Result<Decision, V::Er
         reply: Reply::Claim(Ok(granted(&head))),
         changes: vec![Change::Head { persistence_id: claim.persistence_id.clone(), head }],
     })
+}
+
+impl Head {
+    /// The epoch that a claim by `writer` names as read, for those who make it in the writer's name and may make it again: one that
+    /// still stands is named as it was, so that it is answered as it was.
+    ///
+    /// # Errors
+    /// [`Refusal::Fenced`] if the writer had the journal before and has lost it. A writer is one incarnation: it never comes back,
+    /// and a claim of it that comes late must not fence whoever followed.
+    pub fn epoch_to_claim(&self, writer: &WriterId) -> Result<WriterEpoch, Refusal> {
+        if self.writer == *writer && self.epoch > WriterEpoch(0) {
+            return Ok(WriterEpoch(self.epoch.0 - 1));
+        }
+        if is_former(self, writer) { Err(fenced(self)) } else { Ok(self.epoch) }
+    }
 }
 
 /// The answer to a claim that was granted before, or that may have been.
