@@ -136,6 +136,8 @@ pub struct RecentSave {
     pub number: SaveNumber,
     /// The timestamp that it got.
     pub timestamp: i64,
+    /// Digest over what was sent, 64 bits: tells its retry from another save under the same id.
+    pub digest: u64,
 }
 
 /// One atomic write as it is stored.

@@ -16,6 +16,7 @@ mod wire;
 pub(crate) use batch::{command_len, decode_batch, encode_batch};
 pub use events::{Events, TaggedEvent};
 pub(crate) use events::{encode_events, has_tags};
+pub(crate) use record::put_payload;
 pub(crate) use wire::{Sink, bytes_field, option, signed, varint};
 
 /// The version of the format of stored records that this build writes. Persisted: the first byte of each record.

@@ -50,7 +50,8 @@ pub enum WriteOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The numbers are taken by another write, or the highest number is not the one expected by `after`.
+    /// The numbers are taken by another write, the highest number is not the one expected by `after`, or the save id names another
+    /// save.
     Conflict {
         /// The journal's highest number.
         highest: SequenceNumber,

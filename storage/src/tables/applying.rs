@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use cairn_machine::limits::RECENT_SAVES_MAX;
 use cairn_machine::{
     Batch, Change, Command, Head, JournalId, PersistenceId, SequenceNumber, ShardState, SnapshotRecord, Store, StoredWrite, View,
     Write,
@@ -169,6 +170,7 @@ pub(crate) fn plan(state: &State, loaded: &Loaded, batch: &Batch) -> Plan {
             plan.missing.insert(wanted);
         }
     };
+    let saves = batch.commands.iter().filter(|command| matches!(command, Command::SaveSnapshot(_))).count();
     for command in &batch.commands {
         let persistence_id = persistence_id_of(command);
         let head = match state.head(persistence_id) {
@@ -187,6 +189,10 @@ pub(crate) fn plan(state: &State, loaded: &Loaded, batch: &Batch) -> Plan {
             Command::Claim(_) | Command::DeleteTo(_) => {}
             _ if head.snapshots == 0 => {
                 plan.without_snapshots.insert(head.journal);
+            }
+            // Saves that are not remembered any more are looked for among the snapshots.
+            Command::SaveSnapshot(_) if head.saves.0 + saves as u64 > RECENT_SAVES_MAX as u64 => {
+                want(Wanted::Snapshots(head.journal));
             }
             Command::SaveSnapshot(save) => {
                 if state.snapshot(head.journal, save.sequence_number).is_none() {

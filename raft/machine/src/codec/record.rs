@@ -37,6 +37,7 @@ impl Head {
             out.put(save.save_id.0.as_bytes());
             varint(out, save.number.0);
             signed(out, save.timestamp);
+            out.put(&save.digest.to_le_bytes());
         }
     }
 
@@ -72,6 +73,7 @@ impl Head {
                     save_id: save_id(reader)?,
                     number: SaveNumber(reader.varint()?),
                     timestamp: reader.signed()?,
+                    digest: u64::from_le_bytes(reader.fixed()?),
                 });
             }
             Ok(head)
@@ -266,7 +268,7 @@ fn upload(reader: &mut Reader<'_>) -> Result<Upload, DecodeError> {
     })
 }
 
-pub(super) fn put_payload<S: Sink>(sink: &mut S, payload: &Payload) {
+pub(crate) fn put_payload<S: Sink>(sink: &mut S, payload: &Payload) {
     signed(sink, i64::from(payload.serializer_id));
     bytes_field(sink, payload.manifest.as_bytes());
     bytes_field(sink, &payload.bytes);

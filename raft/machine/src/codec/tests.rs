@@ -134,10 +134,11 @@ fn batch() -> impl Strategy<Value = Batch> {
 fn head() -> impl Strategy<Value = Head> {
     let marks = (any_u64(), sequence_number(), sequence_number(), sequence_number());
     let former = (writer(), any_u64()).prop_map(|(writer, epoch)| FormerWriter { writer, epoch: WriterEpoch(epoch) });
-    let saved = (save_id(), any_u64(), any::<i64>()).prop_map(|(save_id, number, timestamp)| RecentSave {
+    let saved = (save_id(), any_u64(), any::<i64>(), any::<u64>()).prop_map(|(save_id, number, timestamp, digest)| RecentSave {
         save_id,
         number: SaveNumber(number),
         timestamp,
+        digest,
     });
     let last = (sequence_number(), 0u64..99, sequence_number(), any_u64(), any::<i64>(), any::<u128>());
     let rest = (any_u64(), writer(), any::<i64>(), any_u64(), any::<u32>());

@@ -4,9 +4,12 @@
 //! snapshot replaces it in the same step. So a snapshot is there whole or not at all, and a save that fails leaves the one before
 //! it as it was.
 
-use super::fencing::fence_upkeep;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::fencing::{conflict, fence_upkeep};
 use super::{head_or_new, unchanged};
 use crate::change::{Change, Decision, Head, RecentSave, SnapshotRecord, Upload};
+use crate::codec::{bytes_field, option, put_payload, signed, varint};
 use crate::command::{DeleteSnapshot, DeleteSnapshots, SaveSnapshot, SnapshotChunk, SnapshotData};
 use crate::ids::{PersistenceId, SaveId, SaveNumber, SequenceNumber, Timestamp, WriterEpoch, WriterId};
 use crate::limits::{RECENT_SAVES_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOTS_MAX, UPLOAD_IDLE_MICROS_MAX, UPLOADS_MAX};
@@ -82,9 +85,10 @@ fn idle_longest<V: View>(view: &V, moment: Timestamp) -> Option<(SaveId, &Upload
     (idle_micros > UPLOAD_IDLE_MICROS_MAX).then_some((*save_id, upload))
 }
 
-/// A chunk that comes again when its save is long forgotten must not touch the bytes of the snapshot that it made.
+/// Whether a save that is long forgotten has made a snapshot that is still there. What comes under its id again, late or by mistake,
+/// must not touch the bytes of that snapshot.
 fn is_saved<V: View>(view: &V, head: &Head, save_id: SaveId) -> Result<bool, V::Error> {
-    if head.snapshots == 0 {
+    if !may_be_forgotten(head) {
         return Ok(false);
     }
     let snapshots = view.snapshots(head.journal, SequenceNumber(0), SequenceNumber::MAX)?;
@@ -112,8 +116,14 @@ fn refuse_chunk(refusal: Refusal) -> Decision {
 pub(super) fn decide_save<V: View>(view: &V, save: &SaveSnapshot, moment: Timestamp) -> Result<Decision, V::Error> {
     let mut head = head_or_new(view, &save.persistence_id)?;
     if let Some(earlier) = recent(&head, save.save_id) {
+        if earlier.digest != digest(save) {
+            return Ok(unchanged(Reply::SaveSnapshot(Err(conflict(&head)))));
+        }
         let reply = SaveReply { timestamp: earlier.timestamp, save_number: earlier.number };
         return Ok(unchanged(Reply::SaveSnapshot(Ok(reply))));
+    }
+    if is_saved(view, &head, save.save_id)? {
+        return Ok(unchanged(Reply::SaveSnapshot(Err(Refusal::Forgotten))));
     }
     let replaced = view.snapshot(head.journal, save.sequence_number)?;
     let upload = view.shard().uploads.get(&save.save_id).filter(|upload| upload.journal == head.journal);
@@ -122,7 +132,7 @@ pub(super) fn decide_save<V: View>(view: &V, save: &SaveSnapshot, moment: Timest
     }
     let record = record(&head, save, moment);
     let reply = SaveReply { timestamp: record.timestamp, save_number: record.save_number };
-    remember(&mut head, &record, replaced.is_some());
+    remember(&mut head, &record, digest(save), replaced.is_some());
     let mut changes = vec![Change::Head { persistence_id: save.persistence_id.clone(), head }];
     changes.extend(replaced.as_ref().map(drop_chunks));
     changes.extend(settle_data(save, &record, upload));
@@ -174,13 +184,37 @@ fn record(head: &Head, save: &SaveSnapshot, moment: Timestamp) -> SnapshotRecord
     }
 }
 
-fn remember(head: &mut Head, record: &SnapshotRecord, is_replacing: bool) {
+fn remember(head: &mut Head, record: &SnapshotRecord, digest: u64, is_replacing: bool) {
     head.saves = record.save_number;
     head.snapshots += u32::from(!is_replacing);
     if head.recent_saves.len() >= RECENT_SAVES_MAX {
         head.recent_saves.remove(0);
     }
-    head.recent_saves.push(RecentSave { save_id: record.save_id, number: record.save_number, timestamp: record.timestamp });
+    let SnapshotRecord { save_id, save_number: number, timestamp, .. } = *record;
+    head.recent_saves.push(RecentSave { save_id, number, timestamp, digest });
+}
+
+/// The digest that tells a save from any other under its id: over what its sender repeats in a retry. Persisted in heads: never
+/// changes.
+fn digest(save: &SaveSnapshot) -> u64 {
+    let mut sent = Vec::new();
+    varint(&mut sent, save.sequence_number.0);
+    option(&mut sent, save.timestamp, signed);
+    put_payload(&mut sent, &save.payload);
+    option(&mut sent, save.metadata.as_ref(), put_payload);
+    bytes_field(&mut sent, save.writer.as_bytes());
+    match &save.data {
+        SnapshotData::Inline(bytes) => {
+            sent.push(0);
+            sent.extend_from_slice(&xxh3_64(bytes).to_le_bytes());
+        }
+        SnapshotData::Uploaded { chunks, bytes_total } => {
+            sent.push(1);
+            varint(&mut sent, u64::from(*chunks));
+            varint(&mut sent, *bytes_total);
+        }
+    }
+    xxh3_64(&sent)
 }
 
 /// Puts the snapshot's bytes where its record says, and ends its upload.
@@ -272,6 +306,40 @@ fn deleted(count: u64) -> Reply {
     Reply::DeleteSnapshots(Ok(DeleteSnapshotsReply { deleted: count }))
 }
 
+/// Whether there may be snapshots of saves that are not remembered.
+fn may_be_forgotten(head: &Head) -> bool {
+    head.snapshots > 0 && head.saves.0 > head.recent_saves.len() as u64
+}
+
 fn recent(head: &Head, save_id: SaveId) -> Option<&RecentSave> {
     head.recent_saves.iter().find(|save| save.save_id == save_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::Payload;
+
+    // Heads on disk hold digests that later versions compare with.
+    #[test]
+    fn digest_of_a_save_is_the_one_of_version_1() {
+        let save = SaveSnapshot {
+            persistence_id: PersistenceId::new("cart").expect("a legal name"),
+            sequence_number: SequenceNumber(7),
+            timestamp: Some(-1),
+            save_id: SaveId(Uuid::from_u128(1)),
+            saves_read: SaveNumber(0),
+            payload: Payload { serializer_id: 3, manifest: "state".to_owned(), bytes: Bytes::new() },
+            data: SnapshotData::Inline(Bytes::from_static(b"body")),
+            metadata: Some(Payload::default()),
+            writer: WriterId::new("writer").expect("a legal writer"),
+            epoch: None,
+        };
+        assert_eq!(digest(&save), 12_291_630_743_635_289_079);
+        let uploaded = SaveSnapshot { data: SnapshotData::Uploaded { chunks: 2, bytes_total: 4 }, ..save };
+        assert_eq!(digest(&uploaded), 3_941_228_303_063_590_595);
+    }
 }

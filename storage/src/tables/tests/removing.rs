@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_machine::{Command, SaveId, SnapshotChunk, SnapshotData};
+use cairn_machine::{Command, Refusal, Reply, SaveId, SnapshotChunk, SnapshotData};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -169,4 +169,23 @@ async fn a_large_permanent_deletion_gives_most_of_its_space_back() {
         }
     };
     timeout(Duration::from_secs(60), given_back).await.expect("80 % of the space is given back");
+}
+
+#[tokio::test]
+async fn the_id_of_a_long_forgotten_save_that_is_on_disk_names_no_other_save() {
+    let mut world = World::new(Place::memory(), small(1_000_000)).await;
+    let saved = |number: u64, which: u128, read: u64, text: &str| {
+        save("a", number, which, read, SnapshotData::Inline(Bytes::copy_from_slice(text.as_bytes())))
+    };
+    for number in 1..=15 {
+        world.apply(vec![saved(number, u128::from(number), number - 1, "first")]).await;
+        world.flush().await;
+    }
+    // The first one is forgotten in the middle of a batch.
+    let late = [saved(16, 16, 15, "first"), saved(17, 17, 16, "first"), saved(18, 1, 17, "second")];
+    let replies = world.apply(late.to_vec()).await;
+    assert_eq!(replies.last(), Some(&Reply::SaveSnapshot(Err(Refusal::Forgotten))));
+    world.flush().await;
+    assert_eq!(world.apply(vec![saved(18, 1, 17, "second")]).await, [Reply::SaveSnapshot(Err(Refusal::Forgotten))]);
+    world.check().await;
 }

@@ -129,7 +129,7 @@ fn head() -> Head {
         }),
         timestamp: Timestamp(1_767_225_600_000_000),
         saves: SaveNumber(2),
-        recent_saves: vec![RecentSave { save_id: save_id(2), number: SaveNumber(2), timestamp: -1 }],
+        recent_saves: vec![RecentSave { save_id: save_id(2), number: SaveNumber(2), timestamp: -1, digest: u64::MAX - 2 }],
         snapshots: 1,
     }
 }

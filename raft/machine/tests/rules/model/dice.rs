@@ -156,7 +156,9 @@ impl Roll {
         let (id, data) = match self.two {
             0..10 => {
                 let text = Bytes::copy_from_slice(&[b's'; 16][..usize::from(self.three)]);
-                (world.said_count() + 1, SnapshotData::Inline(text))
+                // Now and then under an id that named another save long ago.
+                let id = if self.two == 9 { world.save_id_of(&self.journal(), self.one) } else { None };
+                (id.unwrap_or(world.said_count() + 1), SnapshotData::Inline(text))
             }
             _ => {
                 let id = 900 + u64::from(self.one % 3);

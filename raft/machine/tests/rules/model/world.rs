@@ -29,8 +29,8 @@ struct Journal {
     reigns: Vec<Reign>,
     /// Every deletion that was done: how far, and whether permanently.
     deletions: Vec<(u64, bool)>,
-    /// Every save that was done: id, timestamp.
-    saves: Vec<(SaveId, i64)>,
+    /// Every save that was done: what was sent, and the timestamp that it got.
+    saves: Vec<(SaveSnapshot, i64)>,
     snapshots: BTreeMap<u64, Snapshot>,
 }
 
@@ -313,7 +313,7 @@ impl World {
     fn chunk(&mut self, chunk: &SnapshotChunk) -> Result<u32, Refusal> {
         let name = chunk.persistence_id.to_string();
         let journal = self.journals.get(&name).cloned().unwrap_or_default();
-        let recent = journal.saves.iter().rev().take(REMEMBERED).any(|(id, _)| *id == chunk.save_id);
+        let recent = journal.saves.iter().rev().take(REMEMBERED).any(|(save, _)| save.save_id == chunk.save_id);
         if recent {
             return Ok(chunk.index + 1);
         }
@@ -328,7 +328,7 @@ impl World {
         if chunk.index < there {
             return Ok(there);
         }
-        let is_snapshot = |snapshot: &Snapshot| journal.saves[snapshot.number as usize - 1].0 == chunk.save_id;
+        let is_snapshot = |snapshot: &Snapshot| journal.saves[snapshot.number as usize - 1].0.save_id == chunk.save_id;
         if there == 0 && journal.snapshots.values().any(is_snapshot) {
             return Ok(1);
         }
@@ -341,13 +341,21 @@ impl World {
         let name = save.persistence_id.to_string();
         let mut journal = self.journals.get(&name).cloned().unwrap_or_default();
         let forgotten = journal.saves.len().saturating_sub(REMEMBERED);
-        for (index, (id, timestamp)) in journal.saves.iter().enumerate().skip(forgotten) {
-            if *id == save.save_id {
+        for (index, (sent, timestamp)) in journal.saves.iter().enumerate().skip(forgotten) {
+            if sent.save_id == save.save_id {
+                let again = SaveSnapshot { saves_read: sent.saves_read, epoch: sent.epoch, ..save.clone() };
+                if again != *sent {
+                    return Err(journal.conflict());
+                }
                 return Ok(SaveReply { timestamp: *timestamp, save_number: SaveNumber(index as u64 + 1) });
             }
         }
         // It may stand among the forgotten ones only if its sender had read fewer saves than those.
         if (save.saves_read.0 as usize) < forgotten {
+            return Err(Refusal::Forgotten);
+        }
+        let is_snapshot = |snapshot: &Snapshot| journal.saves[snapshot.number as usize - 1].0.save_id == save.save_id;
+        if journal.snapshots.values().any(is_snapshot) {
             return Err(Refusal::Forgotten);
         }
         journal.pass_upkeep(&save.writer, save.epoch)?;
@@ -371,7 +379,7 @@ impl World {
             self.uploads.remove(&save.save_id);
         }
         let timestamp = save.timestamp.unwrap_or(now / 1_000);
-        journal.saves.push((save.save_id, timestamp));
+        journal.saves.push((save.clone(), timestamp));
         let number = journal.saves.len() as u64;
         journal.snapshots.insert(save.sequence_number.0, Snapshot { number, timestamp, bytes, chunks });
         self.journals.insert(name, journal);
@@ -419,6 +427,13 @@ impl World {
 
     pub fn saves(&self, name: &PersistenceId) -> u64 {
         self.journals.get(name.as_str()).map_or(0, |journal| journal.saves.len() as u64)
+    }
+
+    /// The number that named the save of one of the snapshots that are there.
+    pub fn save_id_of(&self, name: &PersistenceId, pick: u8) -> Option<u64> {
+        let journal = self.journals.get(name.as_str())?;
+        let snapshot = journal.snapshots.values().nth(usize::from(pick) % journal.snapshots.len().max(1))?;
+        u64::try_from(journal.saves[snapshot.number as usize - 1].0.save_id.0.as_u128()).ok()
     }
 
     pub fn said_count(&self) -> u64 {
