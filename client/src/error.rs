@@ -48,7 +48,7 @@ pub enum Error {
         chunks: u32,
     },
     /// Too many uploads are in progress, or the persistence id has too many snapshots.
-    #[error("too many: {what:?}")]
+    #[error("{}", Failure::from(Refusal::TooMany { what: *what }).message)]
     TooMany {
         /// What there is too much of.
         what: TooMany,

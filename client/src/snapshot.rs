@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use cairn_api::{SnapshotInfo, v1};
-use cairn_machine::limits::SNAPSHOT_CHUNK_BYTES_MAX;
+use cairn_machine::limits::{SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use cairn_machine::{
-    Criteria, DeleteSnapshot, DeleteSnapshots, Payload, SaveId, SaveNumber, SaveReply, SaveSnapshot, SequenceNumber,
+    Criteria, DeleteSnapshot, DeleteSnapshots, Invalid, Payload, SaveId, SaveNumber, SaveReply, SaveSnapshot, SequenceNumber,
     SnapshotChunk, SnapshotData,
 };
 use tokio::time::Instant;
@@ -49,6 +49,12 @@ impl Journal {
     pub async fn save_snapshot(&self, snapshot: NewSnapshot) -> Result<SaveReply, Error> {
         let deadline = self.deadline();
         let NewSnapshot { sequence_number, payload, metadata, timestamp } = snapshot;
+        check_number(sequence_number)?;
+        // Before the first chunk travels.
+        let bytes_total = payload.bytes.len() as u64;
+        if bytes_total > SNAPSHOT_BYTES_MAX {
+            return Err(Invalid::TooLarge { what: "bytes of a snapshot", found: bytes_total, limit: SNAPSHOT_BYTES_MAX }.into());
+        }
         let saves_read = self.saves(deadline).await?;
         let (writer, epoch) = self.identity();
         let bytes = payload.bytes;
@@ -147,6 +153,7 @@ impl Journal {
     /// # Errors
     /// See [`Error`].
     pub async fn delete_snapshot(&self, sequence_number: SequenceNumber, timestamp: Option<i64>) -> Result<u64, Error> {
+        check_number(sequence_number)?;
         let deadline = self.deadline();
         let (writer, epoch) = self.identity();
         let delete = DeleteSnapshot {
@@ -246,6 +253,14 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// The wire would clamp it: then the snapshot were saved or deleted at another number than the caller's.
+fn check_number(number: SequenceNumber) -> Result<(), Error> {
+    if number <= SequenceNumber::MAX {
+        return Ok(());
+    }
+    Err(Error::Invalid { message: format!("sequence number {number}: above {}", SequenceNumber::MAX) })
 }
 
 fn chunk_count(bytes: &Bytes) -> u32 {

@@ -33,6 +33,21 @@ async fn snapshots_of_every_size_come_back_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_no_server_takes_is_refused_before_anything_is_sent() {
+    let cluster = MemoryCairn::new();
+    cluster.inject(|command| panic!("sent: {command:?}"));
+    let journal = cluster.client().journal("account").unwrap();
+    let above = SequenceNumber(SequenceNumber::MAX.0 + 1);
+    let error = journal.save_snapshot(snapshot(above.0, pattern(3))).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid { message } if message.contains("9223372036854775808")), "{error}");
+    let error = journal.delete_snapshot(above, None).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    let too_large = vec![0; 256 * 1024 * 1024 + 1];
+    let error = journal.save_snapshot(snapshot(1, too_large)).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid { message } if message.contains("268435457")), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_goes_on_after_lost_requests_and_lost_answers() {
     let cluster = MemoryCairn::with_nodes(3);
     let cairn = cluster.client();
