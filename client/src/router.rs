@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_api::v1::{Reason, StatusRequest, StatusResponse};
+use cairn_api::v1::{Failure, Reason, StatusRequest, StatusResponse};
 use cairn_machine::{ShardId, Slice};
 use futures::future::Shared;
 use futures::stream::FuturesUnordered;
@@ -121,12 +121,25 @@ impl Router {
         if let Some(address) = self.address_of(target) {
             return self.node(&address);
         }
+        self.check_exists(target)?;
         if tokio::time::timeout_at(deadline, self.refresh()).await.is_err() {
             return Err(Failed::NotSent(self.obstacle("the cluster does not answer")));
         }
+        self.check_exists(target)?;
         match self.address_of(target) {
             Some(address) => self.node(&address),
             None => Err(Failed::NotSent(self.obstacle("the shard has no leader that can be reached"))),
+        }
+    }
+
+    /// A shard that the cluster does not have is not waited for: their number is fixed for ever.
+    fn check_exists(&self, target: &Target) -> Result<(), Failed> {
+        match (target, self.shards()) {
+            (Target::Shard(shard), Some(shards)) if shard.0 >= shards => {
+                let message = format!("there is no shard {shard}: the cluster has {shards}");
+                Err(Failed::Answered(Box::new(Failure::new(Reason::NotFound, message))))
+            }
+            _ => Ok(()),
         }
     }
 

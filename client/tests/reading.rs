@@ -55,6 +55,15 @@ async fn a_replay_is_bounded_by_numbers_and_by_count_and_ends_with_the_true_high
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_is_not_there_is_not_waited_for() {
+    let cairn = MemoryCairn::new().client();
+    let begun = tokio::time::Instant::now();
+    let error = cairn.follow_shard(ShardId(500), Position(0)).start().next().await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_goes_on_after_each_break_without_gap_or_duplicate() {
     let cluster = MemoryCairn::with_nodes(3);
     let cairn = cluster.client();
