@@ -166,10 +166,23 @@ impl Cairn {
         &self.inner.router
     }
 
+    /// How long a call may take, all its tries together.
+    pub(crate) fn call_deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// When a call that begins now must have ended.
     pub(crate) fn deadline(&self) -> Instant {
         deadline_in(self.deadline)
     }
+}
+
+/// An error unless the text is `host:port`.
+pub(crate) fn check_address(what: &str, address: &str) -> Result<(), Error> {
+    if address.parse::<http::uri::Authority>().is_ok_and(|authority| authority.port().is_some()) {
+        return Ok(());
+    }
+    Err(Error::Invalid { message: format!("{what} {address:?} is not host:port") })
 }
 
 /// So far from now, or as good as never.
@@ -262,12 +275,7 @@ impl Builder {
         if self.endpoints.is_empty() {
             return Err(Error::Invalid { message: "no endpoint is given".to_owned() });
         }
-        for endpoint in &self.endpoints {
-            let is_address = endpoint.parse::<http::uri::Authority>().is_ok_and(|authority| authority.port().is_some());
-            if !is_address {
-                return Err(Error::Invalid { message: format!("endpoint {endpoint:?} is not host:port") });
-            }
-        }
+        self.endpoints.iter().try_for_each(|endpoint| check_address("endpoint", endpoint))?;
         // The default of the part, for production: anything that needs the same choices again hands in a seed.
         let seed = self.seed.unwrap_or_else(|| StdRng::from_os_rng().next_u64());
         let most = u32::MAX as usize;

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::attempt::Failed;
-use crate::cairn::{Cairn, deadline_in};
+use crate::cairn::{Cairn, check_address, deadline_in};
 use crate::error::Error;
 use crate::node::Node;
 use crate::retry::Retry;
@@ -66,6 +66,7 @@ impl Cluster {
     /// [`Error::Unsafe`] if the server refuses it; [`Error::Unknown`] if the deadline ended while it was under way.
     pub async fn add(&self, peer_address: impl Into<String>) -> Result<Vec<String>, Error> {
         let request = AddRequest { peer_address: peer_address.into() };
+        check_address("peer address", &request.peer_address)?;
         self.change(|mut cluster| {
             let request = request.clone();
             async move { cluster.add(request).await }
@@ -87,6 +88,7 @@ impl Cluster {
     /// As [`Cluster::add`].
     pub async fn replace(&self, lost: NodeId, peer_address: impl Into<String>) -> Result<Vec<String>, Error> {
         let request = ReplaceRequest { node_id: lost.0, peer_address: peer_address.into() };
+        check_address("peer address", &request.peer_address)?;
         self.change(|mut cluster| {
             let request = request.clone();
             async move { cluster.replace(request).await }
@@ -94,13 +96,15 @@ impl Cluster {
         .await
     }
 
-    /// Hands leadership over: of one shard or of all, to a node or to any other one.
+    /// Hands leadership over: of one shard or of all, to a node or to any other one. The client's deadline bounds it.
     ///
     /// # Errors
     /// As [`Cluster::add`].
     pub async fn transfer_leader(&self, shard: Option<ShardId>, to: Option<NodeId>) -> Result<Vec<String>, Error> {
         let request = TransferLeaderRequest { shard: shard.map(|shard| shard.0.into()), node_id: to.map_or(0, |node| node.0) };
-        self.change(|mut cluster| async move { cluster.transfer_leader(request).await }).await
+        // Nobody needs to catch up: it takes no longer than any other call.
+        let quick = Self { change_deadline: self.change_deadline.min(self.client.call_deadline()), ..self.clone() };
+        quick.change(|mut cluster| async move { cluster.transfer_leader(request).await }).await
     }
 
     /// Asks for a change until it is done. A try may take as long as the change: only its deadline bounds it. While nothing has

@@ -184,6 +184,10 @@ impl Changes {
 async fn waiting_node(core: &Core, peer_address: &str) -> Result<NodeInfo, Failure> {
     let hello = core.peers.hello(peer_address, &[]).await.map_err(|status| match status.code() {
         tonic::Code::PermissionDenied => unsafe_change(format!("the node at {peer_address}: {}", status.message())),
+        tonic::Code::Unimplemented => {
+            let message = format!("peer_address: {peer_address} does not speak to peers; is it a node's client port?");
+            Failure::new(Reason::Invalid, message)
+        }
         tonic::Code::InvalidArgument => Failure::new(Reason::Invalid, format!("peer_address: {}", status.message())),
         _ => Failure::new(Reason::Unavailable, format!("the node at {peer_address} does not answer: {}", status.message())),
     })?;
