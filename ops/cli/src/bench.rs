@@ -1,6 +1,8 @@
 //! `cairn bench`: load on a running cluster.
 
+use std::fs::File;
 use std::future::Future;
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::arguments::Shared;
 use crate::connect::connect;
+use crate::exit::Stop;
 use crate::node_client::NodeClient;
 use crate::output::{Format, Row};
 
@@ -31,14 +34,14 @@ pub struct BenchArguments {
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     warm_up_seconds: f64,
     /// One append point of your own instead: how many writers.
-    #[arg(long, value_name = "COUNT", conflicts_with = "only")]
-    writers: Option<usize>,
+    #[arg(long, value_name = "COUNT", conflicts_with = "only", value_parser = clap::value_parser!(u32).range(1..))]
+    writers: Option<u32>,
     /// Of your own point: payload of one event, in bytes.
     #[arg(long, default_value_t = 256, requires = "writers")]
     payload_bytes: usize,
     /// Of your own point: events in each atomic write.
-    #[arg(long, default_value_t = 1, requires = "writers")]
-    batch: usize,
+    #[arg(long, default_value_t = 1, requires = "writers", value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
     /// Also write the report as JSON here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -76,7 +79,8 @@ impl BenchArguments {
         let [warm_up, duration] = [self.warm_up_seconds, self.seconds].map(Duration::from_secs_f64);
         let mut plan = Plan::standard(scope, warm_up, duration);
         if let Some(writers) = self.writers {
-            plan.points = vec![Point::Append { writers, payload_bytes: self.payload_bytes, batch: self.batch }];
+            plan.points =
+                vec![Point::Append { writers: writers as usize, payload_bytes: self.payload_bytes, batch: self.batch as usize }];
         }
         plan
     }
@@ -87,11 +91,16 @@ impl BenchArguments {
 /// # Errors
 /// The first failure of the cluster.
 pub async fn run(arguments: &BenchArguments, shared: &Shared) -> anyhow::Result<()> {
+    // Before the first figure: a run takes minutes.
+    let mut json = match &arguments.json {
+        Some(path) => Some(File::create(path).map_err(|error| Stop::input(format!("create {}: {error}", path.display())))?),
+        None => None,
+    };
     let cairn = connect(shared).await?;
     let nodes = Nodes::find(shared).await?;
     let report = cairn_bench::run(&cairn, &nodes, &arguments.plan(), &Telling).await?;
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| format!("write {}", path.display()))?;
+    if let Some(file) = &mut json {
+        file.write_all(&serde_json::to_vec_pretty(&report)?).context("write the report as JSON")?;
     }
     match shared.output {
         Format::Json => shared.output().record(&report),

@@ -7,6 +7,7 @@ use cairn_node::Settings;
 use clap::{Args, Subcommand};
 
 use crate::exit::Stop;
+use crate::node;
 use crate::output::{Format, Output, Row, line, plain};
 use crate::settings::{self, Effective, Flag, Loaded, Problem, Sources};
 
@@ -56,11 +57,12 @@ impl SettingsArguments {
     pub fn load(&self) -> anyhow::Result<Loaded<Settings>> {
         let loaded: Loaded<Settings> = settings::load(&self.sources()?).map_err(|problems| wrong(&problems))?;
         let found = loaded.settings.validate();
-        if found.is_empty() {
-            return Ok(loaded);
+        let mut problems: Vec<_> = found.iter().map(|problem| loaded.problem(&problem.key, &problem.reason)).collect();
+        // The node's library does not know how its process writes log lines.
+        if let Err(error) = node::log_filter(&loaded.settings.telemetry) {
+            problems.push(loaded.problem("telemetry.filter", error.to_string()));
         }
-        let problems: Vec<_> = found.iter().map(|problem| loaded.problem(&problem.key, &problem.reason)).collect();
-        Err(wrong(&problems))
+        if problems.is_empty() { Ok(loaded) } else { Err(wrong(&problems)) }
     }
 
     fn sources(&self) -> anyhow::Result<Sources> {

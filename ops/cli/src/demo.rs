@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::exit::{Exit, Stop};
 use crate::import::{Groups, ImportError, Imported, Pace, import};
 use crate::local::{LocalCluster, Ports};
+use crate::{failure, signals};
 use kill::Kill;
 use narrator::Narrator;
 use record::{Journals, Record};
@@ -74,17 +75,20 @@ pub async fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
     };
     let result = tokio::select! {
         biased;
-        _ = tokio::signal::ctrl_c() => Err(anyhow!(Stop::new(Exit::Interrupted, "stopped"))),
+        result = signals::stop() => result.and(Err(anyhow!(Stop::new(Exit::Interrupted, "stopped")))),
         ended = tokio::time::timeout(DEADLINE, whole(&dir, arguments.shards, &events)) => {
             ended.unwrap_or_else(|_| bail!("not done after {}", humantime::format_duration(DEADLINE)))
         }
     };
     result.map_err(|error| {
-        if error.downcast_ref::<Stop>().is_none_or(|stop| stop.exit != Exit::Interrupted) {
-            // For whoever wants to know why: the nodes' logs are there.
-            let _ = temporary.keep();
+        if failure::exit_of(&error) == Exit::Interrupted {
+            return error;
         }
-        error.context(format!("demo: failed; the nodes' files are in {}", dir.display()))
+        // For whoever wants to know why: the nodes' logs are there.
+        let _ = temporary.keep();
+        // One code, whatever the cause: what failed is the demo.
+        let message = format!("demo: failed; the nodes' files are in {}: {}", dir.display(), failure::text(&error));
+        anyhow!(Stop::new(Exit::Failed, message))
     })
 }
 

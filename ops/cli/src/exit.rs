@@ -34,13 +34,17 @@ Exit codes:
     0  done
     1  failed: it did not come out as it must (the message says what differed)
     2  the command line cannot be understood
-    3  a setting, a file or a value is wrong; nothing was done
-    4  refused by the rules or by a safety check; nothing was done and trying again is no use
+    3  a setting, a file or a value is wrong; it was not applied
+    4  refused by the rules or by a safety check; it was not applied, and trying again is no use
     5  the cluster did not take it in time; it was not applied, try again
-    6  nobody knows whether it was applied: the same command again is safe, or read first
+    6  nobody knows whether it was applied: read first, or run it again, which is safe for all but
+       `journal append` without `--after`
     7  there is no such journal, snapshot or node
     8  stored data is damaged, or was removed while it was read
-  130  stopped by Ctrl-C or SIGTERM";
+  130  stopped by Ctrl-C or SIGTERM
+
+An import that stops at a line, with whatever code, may have stored what stands before it; running
+it again stores nothing twice. A demo that does not come out well ends with 1, whatever the cause.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

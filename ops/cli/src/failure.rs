@@ -19,7 +19,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 }
 
 /// The error and its causes. Some say their cause's words already: those are not said again.
-fn text(error: &anyhow::Error) -> String {
+pub fn text(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.ends_with(&cause) {
@@ -29,7 +29,8 @@ fn text(error: &anyhow::Error) -> String {
     text
 }
 
-fn exit_of(error: &anyhow::Error) -> Exit {
+/// The exit code that an error ends with.
+pub fn exit_of(error: &anyhow::Error) -> Exit {
     error.chain().find_map(exit_of_cause).unwrap_or(Exit::Failed)
 }
 

@@ -6,9 +6,9 @@ use anyhow::{Context, anyhow};
 use cairn_node::{LogFormat, Node, Parts, TelemetrySettings};
 use clap::Args;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use crate::config::SettingsArguments;
-use crate::exit::Stop;
 use crate::signals;
 
 /// `cairn node ..`
@@ -68,9 +68,16 @@ async fn parent_gone(look: bool) {
     }
 }
 
+/// Which log lines are written.
+///
+/// # Errors
+/// What is wrong with `telemetry.filter`.
+pub fn log_filter(telemetry: &TelemetrySettings) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(&telemetry.filter)
+}
+
 fn log_to_standard_error(telemetry: &TelemetrySettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&telemetry.filter)
-        .map_err(|error| anyhow!(Stop::input(format!("telemetry.filter: {:?}: {error}", telemetry.filter))))?;
+    let filter = log_filter(telemetry)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = match telemetry.format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

@@ -89,7 +89,7 @@ pub struct Bounds {
 #[group(required = true, multiple = false)]
 pub struct Which {
     /// The snapshot at exactly this number.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["from", "to", "since", "until"])]
     number: Option<u64>,
     /// All within the bounds.
     #[arg(long)]

@@ -39,8 +39,11 @@ fn events_are_appended_read_deleted_and_never_numbered_again() {
     assert_eq!(cluster.run(&["journal", "read", "order-1", "--from", "2", "--to", "3"]).ok().lines().count(), 2);
     assert_eq!(cluster.run(&["journal", "read", "order-1", "--max", "1"]).ok().lines().count(), 1);
 
+    let epoch = || cluster.run(&["-o", "json", "journal", "highest", "order-1"]).json()["epoch"].clone();
+    let epoch_before = epoch();
     let refused = cluster.run(&["journal", "append", "order-1", "x", "--after", "7"]);
     assert_eq!(refused.code, 4, "{refused:?}");
+    assert_eq!(epoch(), epoch_before, "what is refused fences nobody");
 
     let deleted = cluster.run(&["-o", "json", "journal", "delete-to", "order-1", "2"]).json();
     assert_eq!((deleted["deleted_to"].as_u64(), deleted["highest"].as_u64()), (Some(2), Some(4)));
@@ -62,6 +65,19 @@ fn events_are_appended_read_deleted_and_never_numbered_again() {
 }
 
 #[test]
+fn an_append_that_was_stored_in_part_says_how_far() {
+    let cluster = Cluster::start();
+    let too_large = "x".repeat(5 * 1024 * 1024);
+    let ended = cluster.run_with_input(&["journal", "append", "part"], format!("one\ntwo\n{too_large}\nfour\n").as_bytes());
+    assert_eq!(ended.code, 1, "not `nothing was done`, and not `try again`");
+    assert!(ended.err.contains("2 of 4 events are stored, up to number 2"), "{}", first_lines(&ended.err, 1));
+    assert_eq!(cluster.run(&["journal", "read", "part"]).ok().lines().count(), 2);
+    let ended = cluster.run_with_input(&["journal", "append", "none"], format!("{too_large}\ntwo\n").as_bytes());
+    assert_eq!(ended.code, 3, "nothing is stored");
+    assert_eq!(cluster.run(&["journal", "read", "none"]).ok(), "");
+}
+
+#[test]
 fn an_import_is_exported_byte_for_byte_from_every_node_and_again_after_a_restart() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let dir = temporary.path().join("cluster");
@@ -76,6 +92,10 @@ fn an_import_is_exported_byte_for_byte_from_every_node_and_again_after_a_restart
     // The same again is the same writes: nothing is stored twice.
     cluster.run_with_input(&["journal", "import", "-"], text.as_bytes()).ok();
     exported_everywhere(&cluster, &text);
+    let to = temporary.path().join("exported.jsonl");
+    let exported = cluster.run(&["-o", "json", "journal", "export", to.to_str().expect("a temporary path is text")]).json();
+    assert_eq!(exported["events"].as_u64(), Some(800));
+    assert!(std::fs::read_to_string(&to).expect("it is there") == sorted(&text));
     let by_position = cluster.run(&["journal", "export", "--order", "position"]).ok();
     assert_eq!(sorted(&by_position), sorted(&text));
 
@@ -132,6 +152,10 @@ fn snapshots_are_saved_loaded_listed_and_deleted() {
     assert_eq!(cluster.run(&["snapshot", "load", "s", "--to", "8"]).ok(), "small");
     assert_eq!(cluster.run(&["snapshot", "load", "s", "--to", "6"]).code, 7);
 
+    let both = cluster.run(&["snapshot", "delete", "s", "--number", "9", "--from", "20"]);
+    assert_eq!(both.code, 2, "bounds that would mean nothing: {both:?}");
+    let above = cluster.run_with_input(&["snapshot", "save", "s", "9223372036854775808", "-"], b"x");
+    assert_eq!(above.code, 3, "saved at no other number than was said: {above:?}");
     cluster.run(&["snapshot", "delete", "s", "--number", "9"]).ok();
     assert_eq!(cluster.run(&["snapshot", "load", "s"]).ok(), "small");
     cluster.run(&["snapshot", "delete", "s", "--all"]).ok();
@@ -154,6 +178,12 @@ fn the_status_shows_every_node_and_leadership_is_handed_over() {
     assert!(text.contains("ready") && text.contains("leader"), "{text}");
     let refused = cluster.run(&["cluster", "transfer-leader", "--shard", "0", "--to", "99"]);
     assert_eq!(refused.code, 4, "{refused:?}");
+    let wrong = cluster.run(&["cluster", "add", "nonsense"]);
+    assert_eq!(wrong.code, 3, "{wrong:?}");
+    let clients = cluster.endpoints.split(',').next().expect("there are endpoints");
+    let wrong = cluster.run(&["cluster", "add", clients]);
+    assert_eq!(wrong.code, 3, "{wrong:?}");
+    assert!(wrong.err.contains("does not speak to peers"), "{}", wrong.err);
 }
 
 #[test]

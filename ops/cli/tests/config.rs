@@ -46,10 +46,15 @@ fn a_node_does_not_start_with_a_wrong_value_and_names_its_line() {
 #[test]
 fn every_wrong_value_is_named_at_once() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let file = write(dir.path(), "[node]\nid = 0\n[raft]\nelection_timeout_ms_min = 1\n");
+    let file = write(dir.path(), "[node]\nid = 0\n[raft]\nelection_timeout_ms_min = 1\n[telemetry]\nfilter = 'a=b=c'\n");
     let ended = run(&["config", "check", "--config", &file]);
     assert_eq!(ended.code, 3, "{ended:?}");
-    for expected in ["node.toml:2: node.id: ", "node.toml:4: raft.election_timeout_ms_min: ", "cluster.id: "] {
+    for expected in [
+        "node.toml:2: node.id: ",
+        "node.toml:4: raft.election_timeout_ms_min: ",
+        "cluster.id: ",
+        "node.toml:6: telemetry.filter: ",
+    ] {
         assert!(ended.err.contains(expected), "{expected}: {}", ended.err);
     }
 }
@@ -103,6 +108,25 @@ fn a_command_line_that_cannot_be_understood_ends_with_code_2() {
     assert_eq!(run(&["journal", "frobnicate"]).code, 2);
     assert_eq!(run(&["journal", "read"]).code, 2);
     assert_eq!(run(&["--deadline", "soon", "journal", "ls"]).code, 2);
+    assert_eq!(run(&["bench", "--writers", "0"]).code, 2);
+    assert_eq!(run(&["bench", "--writers", "1", "--batch", "0"]).code, 2);
+}
+
+#[test]
+fn an_export_that_fails_leaves_the_file_as_it_was() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = write(dir.path(), "an earlier export");
+    let ended = run(&["journal", "export", &file, "--from-node", "127.0.0.1:1", "--deadline", "300ms"]);
+    assert_eq!(ended.code, 5, "{ended:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "an earlier export");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 1, "nothing else is left behind");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_anything_is_measured() {
+    let ended = run(&["--endpoints", "127.0.0.1:1", "bench", "--json", "/nowhere/report.json"]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.err.contains("/nowhere/report.json"), "{}", ended.err);
 }
 
 #[test]

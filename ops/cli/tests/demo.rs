@@ -17,3 +17,21 @@ fn the_demo_ends_with_its_summary_and_code_0() {
     assert_eq!(events, include_str!("../data/sample.jsonl").lines().count() as u64);
     assert!(ended.out.contains("killed node"), "progress is shown: {}", ended.out);
 }
+
+#[test]
+fn a_demo_that_fails_ends_with_code_1_whatever_the_cause_and_says_it() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let file = temporary.path().join("wrong.jsonl");
+    std::fs::write(&file, "{}\n").expect("the directory is ours");
+    let ended: support::Ended = support::cairn()
+        .args(["demo", "--dir"])
+        .arg(temporary.path().join("cluster"))
+        .arg("--file")
+        .arg(&file)
+        .output()
+        .expect("the binary runs")
+        .into();
+    // By itself a wrong line would be code 3.
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.err.contains("demo: failed") && ended.err.contains("line 1"), "{}", ended.err);
+}

@@ -5,14 +5,14 @@ use std::io::Read;
 use anyhow::{Context, anyhow};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use cairn_client::{Appended, Error, NewEvent};
+use cairn_client::{Appended, JournalWriter, NewEvent};
 use cairn_machine::{Payload, SequenceNumber};
 use clap::Args;
 use serde::Serialize;
 
 use crate::arguments::Shared;
 use crate::connect::connect;
-use crate::exit::Stop;
+use crate::exit::{Exit, Stop};
 
 use super::view::time;
 
@@ -63,28 +63,13 @@ struct AppendedView {
 pub async fn run(arguments: &AppendArguments, shared: &Shared) -> anyhow::Result<()> {
     let events = arguments.events()?;
     let journal = connect(shared).await?.journal(arguments.persistence_id.as_str())?;
+    // Before the claim, so that whoever writes to the journal is not fenced for nothing.
+    arguments.check_after(journal.highest().await?.highest)?;
     let mut writer = journal.claim().await?;
-    if let Some(after) = arguments.after
-        && writer.submitted() != SequenceNumber(after)
-    {
-        let highest = writer.submitted();
-        return Err(anyhow!(Stop::new(
-            crate::exit::Exit::Refused,
-            format!("conflict: the journal's highest number is {highest}, not {after}")
-        )));
-    }
+    arguments.check_after(writer.submitted())?;
     let epoch = writer.epoch().map(|epoch| epoch.0);
-    let appended: Vec<Appended> = if arguments.atomic {
-        vec![writer.append_all(events).await?]
-    } else {
-        // All in flight at once, stored in order.
-        let mut submitted = Vec::with_capacity(events.len());
-        for event in events {
-            submitted.push(writer.submit(event).await?);
-        }
-        let results = futures::future::join_all(submitted).await;
-        results.into_iter().collect::<Result<_, Error>>()?
-    };
+    let appended =
+        if arguments.atomic { vec![writer.append_all(events).await?] } else { append_each(&mut writer, events).await? };
     let (Some(first), Some(last)) = (appended.first(), appended.last()) else {
         return Err(anyhow!(Stop::input("there is no event to append")));
     };
@@ -98,7 +83,52 @@ pub async fn run(arguments: &AppendArguments, shared: &Shared) -> anyhow::Result
     })
 }
 
+/// Stores each event by itself: all in flight at once, stored in order.
+async fn append_each(writer: &mut JournalWriter, events: Vec<NewEvent>) -> anyhow::Result<Vec<Appended>> {
+    let count = events.len();
+    let mut submitted = Vec::with_capacity(count);
+    let mut not_taken = None;
+    for event in events {
+        match writer.submit(event).await {
+            Ok(sent) => submitted.push(sent),
+            Err(error) => {
+                not_taken = Some(error);
+                break;
+            }
+        }
+    }
+    // What was sent has an outcome of its own, also if a later event was not taken.
+    let outcomes = futures::future::join_all(submitted).await;
+    let (mut stored, mut failed) = (Vec::with_capacity(count), Vec::new());
+    for outcome in outcomes.into_iter().chain(not_taken.map(Err)) {
+        match outcome {
+            Ok(appended) => stored.push(appended),
+            Err(error) => failed.push(error),
+        }
+    }
+    let Some(first) = failed.first() else { return Ok(stored) };
+    // One event that may be stored makes the outcome unknown.
+    let error = failed.iter().find(|error| !error.is_definite()).unwrap_or(first).clone();
+    let Some(last) = stored.last() else { return Err(error.into()) };
+    let partly = format!("{} of {count} events are stored, up to number {}", stored.len(), last.last);
+    if error.is_definite() {
+        // Neither "nothing was done" nor "try again" is true any more.
+        return Err(anyhow!(Stop::new(Exit::Failed, format!("{partly}; the others are not: {error}"))));
+    }
+    Err(anyhow!(error).context(partly))
+}
+
 impl AppendArguments {
+    fn check_after(&self, highest: SequenceNumber) -> anyhow::Result<()> {
+        match self.after {
+            Some(after) if highest != SequenceNumber(after) => {
+                let message = format!("conflict: the journal's highest number is {highest}, not {after}");
+                Err(anyhow!(Stop::new(Exit::Refused, message)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn events(&self) -> anyhow::Result<Vec<NewEvent>> {
         let payloads = match self.payloads.as_slice() {
             [] => lines_of_standard_input()?,

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cairn_machine::WriteReply;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufRead, BufReader};
 
 use super::FromNode;
@@ -24,6 +26,8 @@ const READ_BYTES: usize = 256 * 1024;
 const GROUPS_PER_REQUEST_MAX: usize = 64;
 /// Atomic writes read ahead at most.
 const GROUPS_AHEAD_MAX: usize = 8_192;
+/// Of an exported file: what any new file has, as far as the process's mask lets it.
+const PERMISSIONS: u32 = 0o666;
 
 #[derive(Serialize)]
 struct ImportedView {
@@ -87,11 +91,53 @@ pub async fn export_file(file: &Path, prefix: &str, order: Order, from: &FromNod
         export(&source, prefix, order, &mut io::stdout(), |_| {}).await?;
         return Ok(());
     }
-    let mut out = File::create(file).map_err(|error| Stop::input(format!("create {}: {error}", file.display())))?;
+    let mut out = Destination::open(file).map_err(|error| Stop::input(format!("create {}: {error}", file.display())))?;
     let bar = progress::bar("export", None);
-    let events = export(&source, prefix, order, &mut out, |count| bar.set_position(count)).await;
+    let events = export(&source, prefix, order, out.file(), |count| bar.set_position(count)).await;
     bar.finish_and_clear();
-    let events = events?;
-    out.flush().and_then(|()| out.sync_all()).with_context(|| format!("write {}", file.display()))?;
+    let events = events.with_context(|| format!("export to {}", file.display()))?;
+    out.finish(file).with_context(|| format!("write {}", file.display()))?;
     shared.output().record(&ExportedView { events, file: file.to_owned() })
+}
+
+/// Where an export goes. A file appears under its name when it is whole: an export that fails leaves the one before it as it was.
+enum Destination {
+    /// Beside its place, until it is whole.
+    Beside(NamedTempFile),
+    /// A device or a pipe: nothing can be put in its place.
+    Direct(File),
+}
+
+impl Destination {
+    fn open(file: &Path) -> io::Result<Self> {
+        match std::fs::metadata(file) {
+            Ok(found) if !found.is_file() => Ok(Self::Direct(File::options().write(true).open(file)?)),
+            _ => {
+                let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let permissions = std::fs::Permissions::from_mode(PERMISSIONS);
+                let beside = tempfile::Builder::new().prefix(".cairn-export-").permissions(permissions).tempfile_in(dir)?;
+                Ok(Self::Beside(beside))
+            }
+        }
+    }
+
+    fn file(&mut self) -> &mut File {
+        match self {
+            Self::Beside(beside) => beside.as_file_mut(),
+            Self::Direct(file) => file,
+        }
+    }
+
+    /// Syncs it, and gives it its name.
+    fn finish(mut self, file: &Path) -> io::Result<()> {
+        self.file().flush()?;
+        match self {
+            Self::Beside(beside) => {
+                beside.as_file().sync_all()?;
+                beside.persist(file).map(drop).map_err(|error| error.error)
+            }
+            // Most of these cannot be synced.
+            Self::Direct(_) => Ok(()),
+        }
+    }
 }
