@@ -1,0 +1,237 @@
+//! A machine's disk: slow, stuck, full, failing, torn by a power cut, damaged at rest.
+//!
+//! It is [`MemoryFs`], which knows what was synced and what was not, behind delays and faults. Every call waits a drawn time before and
+//! after it takes effect, so that a crash lands at any point of it.
+//!
+//! Invariants
+//! - What was synced survives; what was not survives in any subset of its sectors.
+//! - A fault is used up by the call that it hits: "a sync that fails once and then succeeds" is the usual way.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_storage::fs::{DirLock, DiskSpace, File, Fs, MemoryFs, OpenMode};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::dice::Dice;
+
+/// Which calls of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Access {
+    /// Reads of files.
+    Read,
+    /// Writes to files.
+    Write,
+    /// Syncs of files and folders.
+    Sync,
+}
+
+/// How long calls take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSpeed {
+    /// A read or a write takes at most this long.
+    pub access_max: Duration,
+    /// A sync takes at least this long.
+    pub sync_min: Duration,
+    /// A sync takes at most this long.
+    pub sync_max: Duration,
+}
+
+impl DiskSpeed {
+    /// No call takes any time.
+    pub const INSTANT: Self = Self { access_max: Duration::ZERO, sync_min: Duration::ZERO, sync_max: Duration::ZERO };
+}
+
+/// A machine's disk; clones share it.
+#[derive(Clone, Debug)]
+pub struct SimulatedDisk {
+    files: MemoryFs,
+    state: Arc<Mutex<State>>,
+    /// Calls wait while this is true.
+    stuck: Arc<watch::Sender<bool>>,
+}
+
+#[derive(Debug)]
+struct State {
+    dice: Dice,
+    speed: DiskSpeed,
+    /// The next call of this kind fails.
+    failing: Vec<Access>,
+    /// Bytes in all, as the node is told; none = endless.
+    free: Option<u64>,
+    syncs: u64,
+}
+
+impl SimulatedDisk {
+    /// An empty disk that draws from these dice.
+    #[must_use]
+    pub fn new(dice: Dice, speed: DiskSpeed) -> Self {
+        let state = State { dice, speed, failing: Vec::new(), free: None, syncs: 0 };
+        Self { files: MemoryFs::new(), state: Arc::new(Mutex::new(state)), stuck: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// From now on calls take this long.
+    pub fn set_speed(&self, speed: DiskSpeed) {
+        self.lock().speed = speed;
+    }
+
+    /// From now on calls wait, or go on.
+    pub fn set_stuck(&self, stuck: bool) {
+        self.stuck.send_replace(stuck);
+    }
+
+    /// The next call of this kind fails; the ones after it succeed again.
+    pub fn fail_next(&self, access: Access) {
+        self.lock().failing.push(access);
+    }
+
+    /// Lets files grow by so many bytes and no more; none = for ever.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.files.limit_growth(bytes);
+        self.lock().free = bytes;
+    }
+
+    /// Cuts the power: what was synced stays, the rest in a drawn subset of its sectors. Faults end.
+    pub fn cut_power(&self) {
+        let mut state = self.lock();
+        // Each cut is of one kind: nothing, everything or anything of what was not synced is there.
+        let kept = *state.dice.pick(&[0.0, 0.5, 0.9, 1.0]);
+        let dice = &mut state.dice;
+        self.files.crash(|| dice.chance(kept));
+        state.failing.clear();
+        state.free = None;
+        drop(state);
+        self.set_stuck(false);
+    }
+
+    /// How many syncs there were.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
+    /// The files as they are, synced or not: to look at, and to damage while the machine is down.
+    #[must_use]
+    pub fn files(&self) -> &MemoryFs {
+        &self.files
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits as long as half of a call takes; a call waits before and after it takes effect.
+    async fn wait(&self, access: Access) {
+        let mut stuck = self.stuck.subscribe();
+        // The sender lives as long as the disk.
+        let _ = stuck.wait_for(|stuck| !stuck).await;
+        let time = {
+            let mut state = self.lock();
+            let speed = state.speed;
+            match access {
+                Access::Read | Access::Write => state.dice.time(Duration::ZERO, speed.access_max),
+                Access::Sync => state.dice.time(speed.sync_min, speed.sync_max),
+            }
+        };
+        if !time.is_zero() {
+            tokio::time::sleep(time / 2).await;
+        }
+    }
+
+    fn check(&self, access: Access) -> io::Result<()> {
+        let mut state = self.lock();
+        if access == Access::Sync {
+            state.syncs += 1;
+        }
+        match state.failing.iter().position(|failing| *failing == access) {
+            None => Ok(()),
+            Some(at) => {
+                state.failing.remove(at);
+                Err(io::Error::other(format!("injected: {access:?} failed")))
+            }
+        }
+    }
+
+    async fn through<T>(&self, access: Access, call: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        self.wait(access).await;
+        self.check(access)?;
+        let outcome = call.await;
+        self.wait(access).await;
+        outcome
+    }
+}
+
+#[async_trait]
+impl Fs for SimulatedDisk {
+    async fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.through(Access::Write, self.files.create_dir_all(dir)).await
+    }
+
+    async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = self.through(Access::Read, self.files.open(path, mode)).await?;
+        Ok(Arc::new(SimulatedFile { file, path: path.to_owned(), disk: self.clone() }))
+    }
+
+    async fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.through(Access::Read, self.files.list(dir)).await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.through(Access::Write, self.files.remove(path)).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.through(Access::Write, self.files.rename(from, to)).await
+    }
+
+    async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.through(Access::Sync, self.files.sync_dir(dir)).await
+    }
+
+    async fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.through(Access::Read, self.files.exists(path)).await
+    }
+
+    async fn free_bytes(&self, path: &Path) -> io::Result<DiskSpace> {
+        self.files.free_bytes(path).await
+    }
+
+    async fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {
+        self.files.lock_dir(dir).await
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedFile {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    disk: SimulatedDisk,
+}
+
+#[async_trait]
+impl File for SimulatedFile {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.disk.through(Access::Read, self.file.read_at(offset, len)).await
+    }
+
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
+        self.disk.through(Access::Write, self.file.write_at(offset, bytes)).await
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        self.disk.through(Access::Sync, self.file.sync_data()).await
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        self.file.len().await
+    }
+
+    async fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.through(Access::Write, self.file.set_len(len)).await
+    }
+}

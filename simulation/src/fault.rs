@@ -1,0 +1,171 @@
+//! What goes wrong in a world, as data: drawn by a plan or written by a user, carried out by the world.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::Access;
+
+/// Which machine, found when the fault begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Who {
+    /// The one with this node id.
+    Node(u64),
+    /// The one that leads this shard; any one if nobody does.
+    Leader(u16),
+    /// The first that runs and does not lead this shard.
+    Follower(u16),
+}
+
+/// How links are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// The machine and all others do not reach each other.
+    Isolate,
+    /// The machine reaches nobody, but hears all.
+    Mute,
+    /// The machine hears nobody, but reaches all.
+    Deaf,
+    /// The machine and the one after it do not reach each other; everybody else does.
+    Pair,
+    /// Two halves that only the machine reaches.
+    Bridge,
+    /// The machine is isolated from the other nodes, but clients reach it.
+    FromNodes,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The node dies; with the power, what was not synced is lost in any subset.
+    Crash {
+        /// Whose.
+        who: Who,
+        /// Whether its machine loses power.
+        power_cut: bool,
+    },
+    /// Every node dies at once.
+    CrashAll {
+        /// Whether the machines lose power.
+        power_cut: bool,
+    },
+    /// The node stops in order, as for an upgrade.
+    Stop {
+        /// Whose.
+        who: Who,
+    },
+    /// Links lose everything: connections over them are dead afterwards.
+    Partition {
+        /// Around which machine.
+        who: Who,
+        /// Which links.
+        cut: Cut,
+    },
+    /// As a partition that comes and goes, half a second each.
+    Flap {
+        /// Around which machine.
+        who: Who,
+        /// Which links.
+        cut: Cut,
+    },
+    /// Links hold everything back and deliver it at the end.
+    Hold {
+        /// Around which machine.
+        who: Who,
+    },
+    /// Messages of the machine take up to this long.
+    SlowLinks {
+        /// Around which machine.
+        who: Who,
+        /// How long at most.
+        latency_max: Duration,
+    },
+    /// The next access of this kind fails, once.
+    DiskError {
+        /// Whose disk.
+        who: Who,
+        /// Which access.
+        access: Access,
+    },
+    /// The disk is slow.
+    SlowDisk {
+        /// Whose.
+        who: Who,
+        /// How long a sync takes at most.
+        sync_max: Duration,
+    },
+    /// The disk does not answer.
+    StuckDisk {
+        /// Whose.
+        who: Who,
+    },
+    /// The disk has so many bytes left.
+    FullDisk {
+        /// Whose.
+        who: Who,
+        /// How many.
+        bytes: u64,
+    },
+    /// The machine's clock jumps.
+    ClockJump {
+        /// Whose.
+        who: Who,
+        /// By how many microseconds.
+        micros: i64,
+    },
+    /// Leadership of every shard is handed over.
+    HandOver,
+}
+
+impl Fault {
+    /// Its kind, for tables.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Crash { power_cut: false, .. } => "kill",
+            Self::Crash { power_cut: true, .. } => "power cut",
+            Self::CrashAll { .. } => "all down",
+            Self::Stop { .. } => "stop",
+            Self::Partition { cut: Cut::Isolate, .. } => "partition",
+            Self::Partition { cut: Cut::Mute | Cut::Deaf, .. } => "one-way partition",
+            Self::Partition { cut: Cut::Pair | Cut::FromNodes, .. } => "partial partition",
+            Self::Partition { cut: Cut::Bridge, .. } => "bridge",
+            Self::Flap { .. } => "flapping",
+            Self::Hold { .. } => "hold",
+            Self::SlowLinks { .. } => "slow links",
+            Self::DiskError { access: Access::Read, .. } => "read error",
+            Self::DiskError { access: Access::Write, .. } => "write error",
+            Self::DiskError { access: Access::Sync, .. } => "sync error",
+            Self::SlowDisk { .. } => "slow disk",
+            Self::StuckDisk { .. } => "stuck disk",
+            Self::FullDisk { .. } => "full disk",
+            Self::ClockJump { .. } => "clock jump",
+            Self::HandOver => "hand over",
+        }
+    }
+
+    /// Whether it is about a disk.
+    #[must_use]
+    pub fn is_of_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::DiskError { .. }
+                | Self::SlowDisk { .. }
+                | Self::StuckDisk { .. }
+                | Self::FullDisk { .. }
+                | Self::Crash { power_cut: true, .. }
+                | Self::CrashAll { power_cut: true }
+        )
+    }
+}
+
+/// A fault with its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// When it begins, since the world did.
+    pub at: Duration,
+    /// For how long; a crashed node stays down so long.
+    pub lasts: Duration,
+    /// What goes wrong.
+    pub fault: Fault,
+}

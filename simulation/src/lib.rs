@@ -1,0 +1,39 @@
+//! Cairn's simulated world: the real node, the real client and the real rules in one deterministic process, from one seed.
+//!
+//! Where to start reading: [`Plan`] is everything that is drawn before a world begins, [`run`] runs one, [`Report`] is what came of it.
+//! `world` moves it along, `machine` is where a node lives, `disk` and `fault` are what goes wrong, `workload` is what clients do,
+//! `history` what they were told.
+//!
+//! Invariants
+//! - The node is started by `Node::start`, the client built by its builder: what differs from production is parts.
+//! - A seed and a commit reproduce everything: no thread, clock or generator of the system is used inside a world.
+
+mod audit;
+mod blocking;
+mod chronicle;
+mod clock;
+mod dice;
+mod disk;
+mod entropy;
+mod evidence;
+mod fault;
+mod history;
+mod links;
+mod machine;
+mod network;
+mod plan;
+mod properties;
+mod stamp;
+mod workload;
+mod world;
+
+pub use audit::AUDITOR;
+pub use chronicle::{Chronicled, Detail, Line};
+pub use dice::Dice;
+pub use disk::{Access, DiskSpeed};
+pub use entropy::NotDeterministic;
+pub use fault::{Cut, Fault, Scheduled, Who};
+pub use history::{Answer, Call, Fresh, Operation, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
+pub use plan::{Load, Plan};
+pub use stamp::Stamp;
+pub use world::{Report, Violation, run};

@@ -1,0 +1,184 @@
+//! A plan: everything about a world that is drawn before it begins.
+//!
+//! Each seed draws another mixture: a swarm covers more with many unlike worlds than with one that does everything.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dice::Dice;
+use crate::disk::{Access, DiskSpeed};
+use crate::fault::{Cut, Fault, Scheduled, Who};
+
+/// When faults begin: by then the cluster is born.
+const FAULTS_FROM: Duration = Duration::from_secs(3);
+/// For how long there are faults.
+const FAULTS_FOR: Duration = Duration::from_secs(57);
+
+/// A world before it begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Where everything comes from.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: u64,
+    /// How many shards.
+    pub shards: u16,
+    /// How much time passes at once.
+    pub tick: Duration,
+    /// How long a message takes at most.
+    pub latency_max: Duration,
+    /// How many times slower than the default consensus is timed.
+    pub timing_factor: u32,
+    /// How long disks take.
+    pub disk_speed: DiskSpeed,
+    /// Whether tables are fjall's, on files.
+    pub fjall: bool,
+    /// Size at which tables are flushed, in bytes.
+    pub memtable_bytes: usize,
+    /// Entries that stay in the log.
+    pub log_keep_entries: u64,
+    /// The workload.
+    pub load: Load,
+    /// What goes wrong, in the order of its time.
+    pub faults: Vec<Scheduled>,
+    /// When faults end and everything is healed.
+    pub faults_end: Duration,
+}
+
+/// What clients do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// How many clients, each with connections of its own.
+    pub clients: u16,
+    /// How many things a client does at the same time.
+    pub sessions: u16,
+    /// How many journals there are.
+    pub journals: usize,
+    /// How long a client pauses between two things at most.
+    pub pause_max: Duration,
+    /// How long a call may take.
+    pub deadline: Duration,
+    /// How long a try may take.
+    pub attempt_timeout: Duration,
+    /// Padding of a payload at most, in bytes.
+    pub padding_max: u32,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let dice = Dice::new(seed).stream("plan");
+        let nodes = *dice.stream("nodes").weighted(&[(7, 3), (2, 5), (1, 7)]);
+        Self::draw_of(seed, nodes)
+    }
+
+    /// The plan of a seed, of so many nodes.
+    #[must_use]
+    pub fn draw_of(seed: u64, nodes: u64) -> Self {
+        let dice = Dice::new(seed).stream("plan");
+        let mut shape = dice.stream("shape");
+        let shards = *shape.weighted(&[(3, 1), (4, 2), (1, 4)]);
+        let disk_speed = match shape.number(0, 2) {
+            0 => DiskSpeed::INSTANT,
+            1 => disk_speed(0, 1, 3),
+            _ => disk_speed(2, 1, 12),
+        };
+        Self {
+            seed,
+            nodes,
+            shards,
+            tick: Duration::from_millis(*shape.pick(&[2, 5, 10])),
+            latency_max: Duration::from_millis(*shape.pick(&[2, 10, 40])),
+            timing_factor: *shape.pick(&[1, 2, 4]),
+            disk_speed,
+            fjall: shape.chance(0.1),
+            memtable_bytes: *shape.pick(&[64 * 1024, 256 * 1024, 8 * 1024 * 1024]),
+            log_keep_entries: *shape.pick(&[20, 200, 20_000]),
+            load: Load::draw(&mut dice.stream("load")),
+            faults: draw_faults(&mut dice.stream("faults"), nodes, shards),
+            faults_end: FAULTS_FROM + FAULTS_FOR,
+        }
+    }
+}
+
+fn disk_speed(access_max: u64, sync_min: u64, sync_max: u64) -> DiskSpeed {
+    let millis = Duration::from_millis;
+    DiskSpeed { access_max: millis(access_max), sync_min: millis(sync_min), sync_max: millis(sync_max) }
+}
+
+impl Load {
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
+            clients: u16::try_from(dice.number(2, 4)).expect("is small"),
+            sessions: u16::try_from(dice.number(2, 4)).expect("is small"),
+            journals: dice.count(4, 24),
+            pause_max: Duration::from_millis(*dice.pick(&[100, 300, 800])),
+            deadline: Duration::from_millis(*dice.pick(&[1_500, 4_000, 10_000])),
+            attempt_timeout: Duration::from_millis(*dice.pick(&[400, 1_000, 3_000])),
+            padding_max: *dice.pick(&[16, 300, 4_000]),
+        }
+    }
+}
+
+/// The kinds of faults, each with its weight; a plan keeps some of them.
+fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
+    let kinds = [
+        "kill",
+        "power",
+        "all",
+        "stop",
+        "partition",
+        "flap",
+        "hold",
+        "slow links",
+        "disk error",
+        "slow disk",
+        "stuck disk",
+        "full disk",
+        "clock",
+        "hand over",
+    ];
+    let weights: Vec<(u32, &str)> = kinds.iter().map(|kind| (*dice.weighted(&[(1, 0), (2, 1), (1, 4)]), *kind)).collect();
+    let mut faults = Vec::new();
+    let mut at = FAULTS_FROM;
+    while at < FAULTS_FROM + FAULTS_FOR {
+        let lasts = dice.time(Duration::from_millis(300), Duration::from_secs(4));
+        let sum: u32 = weights.iter().map(|(weight, _)| weight).sum();
+        let kind = if sum == 0 { "kill" } else { *dice.weighted(&weights) };
+        faults.push(Scheduled { at, lasts, fault: draw_fault(dice, kind, nodes, shards) });
+        at += dice.time(Duration::from_millis(500), Duration::from_secs(6));
+    }
+    faults
+}
+
+fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
+    let shard = u16::try_from(dice.number(0, u64::from(shards) - 1)).expect("is small");
+    let who = match dice.number(0, 3) {
+        0 | 1 => Who::Leader(shard),
+        2 => Who::Follower(shard),
+        _ => Who::Node(dice.number(1, nodes)),
+    };
+    let cut = *dice.pick(&[Cut::Isolate, Cut::Isolate, Cut::Mute, Cut::Deaf, Cut::Pair, Cut::Bridge, Cut::FromNodes]);
+    match kind {
+        "kill" => Fault::Crash { who, power_cut: false },
+        "power" => Fault::Crash { who, power_cut: true },
+        "all" => Fault::CrashAll { power_cut: dice.chance(0.7) },
+        "stop" => Fault::Stop { who },
+        "partition" => Fault::Partition { who, cut },
+        "flap" => Fault::Flap { who, cut },
+        "hold" => Fault::Hold { who },
+        "slow links" => Fault::SlowLinks { who, latency_max: dice.time(Duration::from_millis(30), Duration::from_millis(400)) },
+        "disk error" => Fault::DiskError { who, access: *dice.pick(&[Access::Read, Access::Write, Access::Sync, Access::Sync]) },
+        "slow disk" => Fault::SlowDisk { who, sync_max: dice.time(Duration::from_millis(20), Duration::from_millis(300)) },
+        "stuck disk" => Fault::StuckDisk { who },
+        "full disk" => Fault::FullDisk { who, bytes: dice.number(0, 40_000) },
+        "clock" => {
+            let hour = 3_600_000_000;
+            let micros = *dice.pick(&[-hour, -1_000_000, 1_000, 1_000_000, hour]);
+            Fault::ClockJump { who, micros }
+        }
+        _ => Fault::HandOver,
+    }
+}

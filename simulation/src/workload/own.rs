@@ -1,0 +1,179 @@
+//! Owning a journal: claim it or recover it, then write, delete and snapshot in the owner's name until something ends that.
+
+use cairn_client::{Deletion, Error, JournalWriter, NewEvent};
+use cairn_machine::{PersistenceId, SequenceNumber, WriterId};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use super::recorder::stored;
+use super::{Session, snapshots};
+use crate::history::{Answer, Call, Fresh, Numbered, OperationId};
+
+/// Atomic writes of one burst at most.
+const BURST_MAX: usize = 12;
+
+pub(super) async fn run(session: &mut Session) {
+    let persistence_id = session.pick_journal();
+    let Some(mut writer) = claim(session, &persistence_id).await else { return };
+    for _ in 0..session.dice.number(1, 8) {
+        if session.until.is_over() {
+            return;
+        }
+        let goes_on = match *session.dice.weighted(&[(6, "burst"), (2, "several"), (1, "delete"), (1, "snapshot")]) {
+            "burst" => burst(session, &mut writer).await,
+            "several" => several(session, &mut writer).await,
+            "delete" => {
+                delete(session, &writer).await;
+                true
+            }
+            _ => {
+                let number = writer.submitted();
+                snapshots::save(session, writer.journal(), number, writer.epoch()).await;
+                true
+            }
+        };
+        if !goes_on && !resume(session, &mut writer).await {
+            return;
+        }
+        session.pause().await;
+    }
+}
+
+async fn claim(session: &mut Session, persistence_id: &PersistenceId) -> Option<JournalWriter> {
+    let name =
+        WriterId::from(uuid::Builder::from_random_bytes(session.dice.seed()[..16].try_into().expect("16 of 32")).into_uuid());
+    let journal = session.cairn.journal_of(persistence_id.clone());
+    let claiming = session.recorder.begin(persistence_id.as_str(), Call::Claim { writer: name.as_str().to_owned() });
+    if session.dice.chance(0.7) {
+        let claimed = journal.claim_as(name).await;
+        let answer = claimed.as_ref().map(claimed_answer).map_err(Clone::clone);
+        session.recorder.end(claiming, answer);
+        return claimed.ok();
+    }
+    let recovered = journal.recover().claim_as(name).start().await;
+    let answer = recovered.as_ref().map(|recovered| claimed_answer(recovered.writer.as_ref().expect("asked for a claim")));
+    session.recorder.end(claiming, answer.map_err(Clone::clone));
+    let recovered = recovered.ok()?;
+    let from = recovered.snapshot.as_ref().map_or(1, |snapshot| snapshot.info.sequence_number.0 + 1);
+    let call = Call::Replay {
+        from,
+        to: SequenceNumber::MAX.0,
+        max: SequenceNumber::MAX.0,
+        include_deleted: false,
+        fresh: Fresh::Strong,
+        node: None,
+    };
+    let replaying = session.recorder.begin(persistence_id.as_str(), call);
+    super::read::collect(session, persistence_id, replaying, recovered.events).await;
+    recovered.writer
+}
+
+fn claimed_answer(writer: &JournalWriter) -> Answer {
+    Answer::Claimed { epoch: writer.epoch().expect("claimed").0, highest: writer.submitted().0 }
+}
+
+/// Many atomic writes in flight at once; false if the writer writes no more.
+async fn burst(session: &mut Session, writer: &mut JournalWriter) -> bool {
+    let mut flying = FuturesUnordered::new();
+    let mut goes_on = true;
+    for _ in 0..session.dice.count(1, BURST_MAX) {
+        let count = if session.dice.chance(0.7) { 1 } else { session.dice.count(2, 6) };
+        let (events, numbered) = make(session, writer, count);
+        let id = begin(session, writer, vec![numbered]);
+        match writer.submit_all(events).await {
+            Ok(submitted) => flying.push(async move { (id, submitted.await) }),
+            Err(error) => {
+                session.recorder.end(id, Err(error));
+                goes_on = false;
+                break;
+            }
+        }
+    }
+    while let Some((id, outcome)) = flying.next().await {
+        goes_on &= outcome.is_ok();
+        session.recorder.end(id, outcome.map(|appended| Answer::Written(vec![stored(appended)])));
+    }
+    goes_on
+}
+
+/// Several atomic writes in one request.
+async fn several(session: &mut Session, writer: &mut JournalWriter) -> bool {
+    let mut next = writer.submitted().0 + 1;
+    let operation = session.next_operation();
+    let mut index = 0;
+    let (mut requests, mut records) = (Vec::new(), Vec::new());
+    for _ in 0..session.dice.count(1, 4) {
+        let (mut events, mut numbered) = (Vec::new(), Vec::new());
+        for _ in 0..session.dice.count(1, 3) {
+            let stamp = session.stamp(operation, index);
+            events.push(new_event(writer.persistence_id(), next, stamp));
+            numbered.push((next, stamp));
+            (next, index) = (next + 1, index + 1);
+        }
+        requests.push(events);
+        records.push(numbered);
+    }
+    let id = begin(session, writer, records);
+    let outcome = writer.write(requests).await;
+    let goes_on = outcome.is_ok();
+    session.recorder.end(id, outcome.map(|appended| Answer::Written(appended.into_iter().map(stored).collect())));
+    goes_on
+}
+
+fn begin(session: &Session, writer: &JournalWriter, atomic_writes: Vec<Vec<Numbered>>) -> OperationId {
+    let call = Call::Write {
+        writer: writer.writer_id().as_str().to_owned(),
+        epoch: writer.epoch().map(|epoch| epoch.0),
+        after: Some(writer.submitted().0),
+        atomic_writes,
+    };
+    session.recorder.begin(writer.persistence_id().as_str(), call)
+}
+
+/// The next events of a writer, with their record.
+fn make(session: &mut Session, writer: &JournalWriter, count: usize) -> (Vec<NewEvent>, Vec<Numbered>) {
+    let operation = session.next_operation();
+    let first = writer.submitted().0 + 1;
+    (0..count)
+        .map(|index| {
+            let stamp = session.stamp(operation, index);
+            let number = first + index as u64;
+            (new_event(writer.persistence_id(), number, stamp), (number, stamp))
+        })
+        .unzip()
+}
+
+fn new_event(persistence_id: &PersistenceId, number: u64, stamp: crate::stamp::Stamp) -> NewEvent {
+    let event = stamp.event(persistence_id, SequenceNumber(number));
+    NewEvent { payload: event.payload, adapter_manifest: event.adapter_manifest, metadata: event.metadata, tags: event.tags }
+}
+
+async fn delete(session: &mut Session, writer: &JournalWriter) {
+    let highest = writer.submitted().0;
+    let to = if session.dice.chance(0.2) { SequenceNumber::MAX.0 } else { session.dice.number(0, highest) };
+    let permanent = session.dice.chance(0.4);
+    let call = Call::DeleteTo { to, permanent, epoch: writer.epoch().map(|epoch| epoch.0) };
+    let id = session.recorder.begin(writer.persistence_id().as_str(), call);
+    let deletion = if permanent { Deletion::Permanent } else { Deletion::Logical };
+    let outcome = writer.journal().delete_to(SequenceNumber(to), deletion).await;
+    session.recorder.end(id, outcome.map(|reply| Answer::Deleted { to: reply.deleted_to.0 }));
+}
+
+/// Begins anew after an error; false if the journal belongs to another one by now, or nobody answers.
+async fn resume(session: &mut Session, writer: &mut JournalWriter) -> bool {
+    for _ in 0..3 {
+        if session.until.is_over() {
+            return false;
+        }
+        let call = Call::Claim { writer: "(resumed)".to_owned() };
+        let id = session.recorder.begin(writer.persistence_id().as_str(), call);
+        let resumed = writer.resume().await;
+        session.recorder.end(id, resumed.clone().map(|_| claimed_answer(writer)));
+        match resumed {
+            Ok(_) => return true,
+            Err(Error::Unknown { .. } | Error::Unavailable { .. }) => session.pause().await,
+            Err(_) => return false,
+        }
+    }
+    false
+}

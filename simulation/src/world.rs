@@ -1,0 +1,357 @@
+//! A world: machines, clients and a network in one thread, driven from a plan.
+//!
+//! The world moves in ticks. Between two ticks nothing runs, and the world does what no program inside can do to itself: kill nodes, cut
+//! power and links, damage disks, look at every node.
+
+mod faults;
+mod operator;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use cairn_machine::ShardId;
+use cairn_node::{FounderSettings, Settings};
+use turmoil::Sim;
+
+use crate::audit::{self, AUDITOR};
+use crate::chronicle::{Chronicle, Chronicled, Detail};
+use crate::dice::Dice;
+use crate::entropy::{self, Hold, NotDeterministic};
+use crate::evidence::Evidence;
+use crate::history::{History, Operation, Outcome};
+use crate::links::Links;
+use crate::machine::{Machine, Tables, client_address, peer_address};
+use crate::plan::Plan;
+use crate::properties;
+use crate::workload::{self, Until};
+
+use faults::Active;
+use operator::Operator;
+
+/// Messages that a socket holds; turmoil's default is too few for HTTP/2.
+const TCP_CAPACITY: usize = 65_536;
+/// How long clients may take to end when there are no faults any more, beyond their own deadline.
+const CLIENTS_END_MAX: Duration = Duration::from_secs(20);
+/// How long a healed cluster may take until every node is ready.
+const READY_MAX: Duration = Duration::from_secs(40);
+/// How long the audit may take.
+const AUDIT_MAX: Duration = Duration::from_secs(60);
+/// How long a supervisor takes to start a process again at most.
+const RESTART_MAX: Duration = Duration::from_secs(2);
+
+/// What came of a world.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it was.
+    pub plan: Plan,
+    /// What broke, if anything did.
+    pub violation: Option<Violation>,
+    /// What clients did.
+    pub history: Vec<Operation>,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What everybody said, and the marks that the run came by.
+    pub chronicle: Chronicled,
+    /// How long the world went on, in its own time.
+    pub elapsed: Duration,
+    /// What it cost: time of the thread that ran it.
+    pub cpu: Duration,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one: J1 to J15, S1 to S7, R1 to R18, L1 to L3, H1, or `panic`.
+    pub property: &'static str,
+    /// When it was seen.
+    pub at: Duration,
+    /// What was seen.
+    pub what: String,
+}
+
+/// Runs a world on a thread of its own.
+///
+/// # Errors
+/// [`NotDeterministic`] if this program cannot run worlds that repeat.
+///
+/// # Panics
+/// If the system gives no thread.
+pub fn run(plan: Plan, detail: Detail) -> Result<Report, NotDeterministic> {
+    entropy::check()?;
+    let seed = plan.seed;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a fresh thread, so that no hash key or generator carries over from another world"
+    )]
+    let thread = std::thread::spawn(move || run_here(plan, detail));
+    Ok(thread.join().unwrap_or_else(|_| panic!("world {seed}: the harness itself panicked")))
+}
+
+fn run_here(plan: Plan, detail: Detail) -> Report {
+    let chronicle = Chronicle::new(detail);
+    let mut report = chronicle.record(|| {
+        let hold = Hold::take(plan.seed);
+        let mut world = World::new(plan, hold);
+        let outcome = catch_unwind(AssertUnwindSafe(|| world.go()));
+        let violation = match outcome {
+            Ok(outcome) => outcome.err(),
+            Err(panic) => Some(world.violation("panic", panic_text(&*panic))),
+        };
+        let report = world.report(violation);
+        // What a world that broke in the middle leaves cannot always be dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(world)));
+        report
+    });
+    report.chronicle = chronicle.take();
+    report.cpu = entropy::thread_cpu();
+    report
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+pub(crate) struct World {
+    plan: Plan,
+    dice: Dice,
+    hold: Hold,
+    sim: Sim<'static>,
+    machines: Vec<Machine>,
+    /// When machines that are down come up again, by node id.
+    up_at: BTreeMap<u64, Duration>,
+    active: Vec<Active>,
+    links: Links,
+    operator: Operator,
+    history: History,
+    until: Until,
+    /// How many clients have ended.
+    ended: Rc<Cell<u16>>,
+    next_fault: usize,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+impl World {
+    fn new(plan: Plan, hold: Hold) -> Self {
+        let dice = Dice::new(plan.seed).stream("world");
+        let mut sim = turmoil::Builder::new()
+            .tick_duration(plan.tick)
+            .simulation_duration(Duration::from_secs(3600))
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(plan.latency_max)
+            .tcp_capacity(TCP_CAPACITY)
+            .enable_random_order()
+            .rng_seed(plan.seed)
+            .build();
+        let machines: Vec<_> = (1..=plan.nodes).map(|id| machine(&plan, &dice, id)).collect();
+        for machine in &machines {
+            let host = machine.clone();
+            sim.host(machine.host(), move || {
+                let machine = host.clone();
+                async move {
+                    machine.live().await;
+                    Ok(())
+                }
+            });
+        }
+        let (history, until, ended) = (History::default(), Until::default(), Rc::new(Cell::new(0)));
+        for client in 1..=plan.load.clients {
+            let (plan, history, until, ended) = (plan.clone(), history.clone(), until.clone(), ended.clone());
+            sim.client(client_host(client), async move {
+                workload::run(client, &plan, history, until).await;
+                ended.set(ended.get() + 1);
+                Ok(())
+            });
+        }
+        let operator = Operator::start(&mut sim, &plan, &dice);
+        Self {
+            dice: dice.stream("course"),
+            plan,
+            hold,
+            sim,
+            machines,
+            up_at: BTreeMap::new(),
+            active: Vec::new(),
+            links: Links::default(),
+            operator,
+            history,
+            until,
+            ended,
+            next_fault: 0,
+            faults: BTreeMap::new(),
+        }
+    }
+
+    fn go(&mut self) -> Result<(), Violation> {
+        while self.now() < self.plan.faults_end {
+            self.begin_faults();
+            self.step()?;
+        }
+        self.heal();
+        self.until.stop();
+        let clients = self.plan.load.clients;
+        let bound = self.plan.load.deadline + CLIENTS_END_MAX;
+        self.step_until("L3", "every operation ends by its deadline", bound, |world| world.ended.get() == clients)?;
+        self.step_until("L1", "every node is ready once the cluster is healed", READY_MAX, World::all_ready)?;
+        let audited = Rc::new(Cell::new(false));
+        let (plan, history, done) = (self.plan.clone(), self.history.clone(), audited.clone());
+        self.note("audit");
+        self.sim.client("auditor", async move {
+            audit::run(&plan, history).await;
+            done.set(true);
+            Ok(())
+        });
+        self.step_until("L1", "a healed cluster serves", AUDIT_MAX, |_| audited.get())?;
+        self.judge()
+    }
+
+    /// Holds the history against every property.
+    fn judge(&self) -> Result<(), Violation> {
+        let operations = self.history.operations();
+        let unserved =
+            operations.iter().find(|operation| operation.client == AUDITOR && !matches!(operation.outcome, Outcome::Ok(_)));
+        let evidence = Evidence::new(&operations, self.plan.shards);
+        for (property, check) in properties::OF_HISTORY {
+            check(&evidence).map_err(|what| self.violation(property, what))?;
+        }
+        match unserved {
+            Some(operation) => Err(self.violation("L1", format!("a healed cluster does not serve: {operation:?}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// One tick of everything.
+    fn step(&mut self) -> Result<(), Violation> {
+        self.hold.set_elapsed(self.sim.elapsed());
+        self.end_faults();
+        self.attend_machines();
+        let stepped = self.sim.step();
+        stepped.map(|_| ()).map_err(|error| self.violation("panic", error.to_string()))
+    }
+
+    fn step_until(
+        &mut self,
+        property: &'static str,
+        what: &str,
+        bound: Duration,
+        is_met: impl Fn(&mut Self) -> bool,
+    ) -> Result<(), Violation> {
+        let end = self.now() + bound;
+        while !is_met(self) {
+            if self.now() > end {
+                let why: Vec<_> = self.machines.iter().map(why_not_ready).collect();
+                return Err(self.violation(property, format!("{what}: not within {bound:?}; {}", why.join("; "))));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn all_ready(&mut self) -> bool {
+        self.machines.iter().all(|machine| machine.node().is_some_and(|node| node.not_ready().is_empty()))
+    }
+
+    /// Takes down nodes that ended by themselves, and starts those whose time has come.
+    fn attend_machines(&mut self) {
+        for machine in self.machines.clone() {
+            if let Some(ended) = machine.take_ended() {
+                self.note(format!("{} ended: {ended:?}", machine.host()));
+                let after = self.dice.time(Duration::from_millis(100), RESTART_MAX);
+                self.take_down(&machine, false, after);
+            }
+        }
+        let now = self.now();
+        let due: Vec<u64> = self.up_at.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            self.up_at.remove(&id);
+            let host = self.machine(id).host();
+            self.note(format!("{host} starts"));
+            self.sim.bounce(host.as_str());
+        }
+    }
+
+    /// The node is gone at once; it comes back after a time.
+    fn take_down(&mut self, machine: &Machine, power_cut: bool, down: Duration) {
+        self.sim.crash(machine.host().as_str());
+        machine.die(power_cut);
+        let up_at = self.now() + down;
+        self.up_at.entry(machine.id()).and_modify(|at| *at = up_at.max(*at)).or_insert(up_at);
+    }
+
+    fn machine(&self, id: u64) -> Machine {
+        self.machines[usize::try_from(id).expect("is small") - 1].clone()
+    }
+
+    fn leader(&self, shard: u16) -> Option<Machine> {
+        let leads = |machine: &&Machine| machine.node().is_some_and(|node| node.leads().contains(&ShardId(shard)));
+        self.machines.iter().find(leads).cloned()
+    }
+
+    fn now(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    fn note(&self, what: impl std::fmt::Display) {
+        tracing::info!(target: "world", at = ?self.now(), "{what}");
+    }
+
+    fn violation(&self, property: &'static str, what: impl Into<String>) -> Violation {
+        Violation { property, at: self.now(), what: what.into() }
+    }
+
+    fn report(&self, violation: Option<Violation>) -> Report {
+        Report {
+            plan: self.plan.clone(),
+            violation,
+            history: self.history.operations(),
+            faults: self.faults.clone(),
+            chronicle: Chronicled::default(),
+            elapsed: self.now(),
+            cpu: Duration::ZERO,
+        }
+    }
+}
+
+fn machine(plan: &Plan, dice: &Dice, id: u64) -> Machine {
+    let tables =
+        if plan.fjall { Tables::fjall().expect("the system gives a folder") } else { Tables::Memory(Default::default()) };
+    Machine::new(settings(plan, id), tables, dice, plan.disk_speed)
+}
+
+fn settings(plan: &Plan, id: u64) -> Settings {
+    let mut settings = Settings { insecure: true, ..Settings::default() };
+    settings.cluster.id = uuid::Uuid::from_u128(0xCA1_0000 + u128::from(plan.seed));
+    settings.cluster.shards = plan.shards;
+    settings.cluster.founders = (1..=plan.nodes)
+        .map(|id| FounderSettings { node_id: id, peer_address: peer_address(id), client_address: client_address(id) })
+        .collect();
+    settings.node.id = id;
+    settings.listen.client = client_address(id);
+    settings.listen.peer = peer_address(id);
+    settings.listen.http = String::new();
+    settings.storage.segment_bytes = 8 * 1024 * 1024;
+    settings.storage.memtable_bytes = plan.memtable_bytes;
+    settings.raft.log_keep_entries = plan.log_keep_entries;
+    let factor = u64::from(plan.timing_factor);
+    settings.raft.heartbeat_interval_ms *= factor;
+    settings.raft.election_timeout_ms_min *= factor;
+    settings.raft.election_timeout_ms_max *= factor;
+    settings.disk.read_only_below_bytes = 20_000;
+    settings.disk.writable_above_bytes = 30_000;
+    settings
+}
+
+fn client_host(client: u16) -> String {
+    format!("client-{client}")
+}
+
+fn why_not_ready(machine: &Machine) -> String {
+    let host = machine.host();
+    match machine.node() {
+        None => format!("{host} is down"),
+        Some(node) => format!("{host}: {:?}", node.not_ready()),
+    }
+}

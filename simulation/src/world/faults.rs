@@ -1,0 +1,208 @@
+//! Faults as they begin and end.
+
+use std::time::Duration;
+
+use crate::disk::DiskSpeed;
+use crate::fault::{Cut, Fault, Scheduled, Who};
+use crate::links::Links;
+use crate::machine::Machine;
+
+use super::World;
+use super::operator::Order;
+
+/// A flapping link changes this often.
+const FLAP: Duration = Duration::from_millis(500);
+
+/// A fault that has begun, with the machine that it hit.
+#[derive(Clone, Debug)]
+pub(super) struct Active {
+    fault: Fault,
+    node: u64,
+    began: Duration,
+    ends: Duration,
+}
+
+impl World {
+    /// Begins the faults whose time has come.
+    pub(super) fn begin_faults(&mut self) {
+        while let Some(scheduled) = self.plan.faults.get(self.next_fault).copied() {
+            if scheduled.at > self.now() {
+                return;
+            }
+            self.next_fault += 1;
+            self.begin(scheduled);
+        }
+    }
+
+    fn begin(&mut self, Scheduled { lasts, fault, .. }: Scheduled) {
+        let Some(machine) = self.find(fault) else { return };
+        self.note(format!("{fault:?} at {} for {lasts:?}", machine.host()));
+        *self.faults.entry(fault.kind()).or_default() += 1;
+        match fault {
+            Fault::Crash { power_cut, .. } => self.take_down(&machine, power_cut, lasts),
+            Fault::CrashAll { power_cut } => {
+                for machine in self.machines.clone() {
+                    self.take_down(&machine, power_cut, lasts);
+                }
+            }
+            Fault::Stop { .. } => machine.ask_to_stop(),
+            Fault::DiskError { access, .. } => machine.disk().fail_next(access),
+            Fault::SlowDisk { sync_max, .. } => {
+                machine.disk().set_speed(DiskSpeed { sync_max, sync_min: sync_max / 4, access_max: sync_max / 10 });
+            }
+            Fault::StuckDisk { .. } => machine.disk().set_stuck(true),
+            Fault::FullDisk { bytes, .. } => machine.disk().set_room(Some(bytes)),
+            Fault::ClockJump { micros, .. } => machine.clock().jump(micros),
+            Fault::HandOver => self.operator.tell(Order::HandOver),
+            Fault::SlowLinks { latency_max, .. } => self.set_latency(&machine, latency_max),
+            Fault::Partition { .. } | Fault::Flap { .. } | Fault::Hold { .. } => {}
+        }
+        self.active.push(Active { fault, node: machine.id(), began: self.now(), ends: self.now() + lasts });
+        self.set_links();
+    }
+
+    /// Ends the faults whose time is over.
+    pub(super) fn end_faults(&mut self) {
+        let now = self.now();
+        let (over, active): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active).into_iter().partition(|fault| fault.ends <= now);
+        self.active = active;
+        for fault in &over {
+            self.end(fault);
+        }
+        if !over.is_empty() || self.active.iter().any(|active| matches!(active.fault, Fault::Flap { .. })) {
+            self.set_links();
+        }
+    }
+
+    /// Ends all faults and brings every machine up.
+    pub(super) fn heal(&mut self) {
+        self.note("heal");
+        for fault in std::mem::take(&mut self.active) {
+            self.end(&fault);
+        }
+        self.set_links();
+        let now = self.now();
+        for at in self.up_at.values_mut() {
+            *at = now;
+        }
+    }
+
+    fn end(&mut self, active: &Active) {
+        let machine = self.machine(active.node);
+        match active.fault {
+            Fault::SlowDisk { .. } => machine.disk().set_speed(self.plan.disk_speed),
+            Fault::StuckDisk { .. } => machine.disk().set_stuck(false),
+            Fault::FullDisk { .. } => machine.disk().set_room(None),
+            Fault::SlowLinks { .. } => self.set_latency(&machine, self.plan.latency_max),
+            Fault::Crash { .. }
+            | Fault::CrashAll { .. }
+            | Fault::Stop { .. }
+            | Fault::DiskError { .. }
+            | Fault::ClockJump { .. }
+            | Fault::HandOver
+            | Fault::Partition { .. }
+            | Fault::Flap { .. }
+            | Fault::Hold { .. } => {}
+        }
+    }
+
+    fn find(&self, fault: Fault) -> Option<Machine> {
+        let who = match fault {
+            Fault::Crash { who, .. }
+            | Fault::Stop { who }
+            | Fault::Partition { who, .. }
+            | Fault::Flap { who, .. }
+            | Fault::Hold { who }
+            | Fault::SlowLinks { who, .. }
+            | Fault::DiskError { who, .. }
+            | Fault::SlowDisk { who, .. }
+            | Fault::StuckDisk { who }
+            | Fault::FullDisk { who, .. }
+            | Fault::ClockJump { who, .. } => who,
+            Fault::CrashAll { .. } | Fault::HandOver => Who::Node(1),
+        };
+        match who {
+            Who::Node(id) => Some(self.machine(id)),
+            Who::Leader(shard) => Some(self.leader(shard).unwrap_or_else(|| self.machine(1))),
+            Who::Follower(shard) => {
+                let leader = self.leader(shard).map(|leader| leader.id());
+                self.machines.iter().find(|machine| Some(machine.id()) != leader && machine.node().is_some()).cloned()
+            }
+        }
+    }
+
+    fn hosts(&self) -> (Vec<String>, Vec<String>) {
+        let nodes = self.machines.iter().map(Machine::host).collect();
+        let clients = (1..=self.plan.load.clients).map(super::client_host).collect();
+        (nodes, clients)
+    }
+
+    fn set_latency(&self, machine: &Machine, latency_max: Duration) {
+        let (nodes, clients) = self.hosts();
+        for other in nodes.iter().chain(&clients).filter(|other| **other != machine.host()) {
+            self.sim.set_link_max_message_latency(machine.host().as_str(), other.as_str(), latency_max);
+        }
+    }
+
+    fn set_links(&mut self) {
+        let mut links = Links::default();
+        for active in &self.active {
+            match active.fault {
+                Fault::Partition { cut, .. } => self.cut(&mut links, active.node, cut),
+                Fault::Flap { cut, .. } if self.is_down_phase(active) => self.cut(&mut links, active.node, cut),
+                Fault::Hold { .. } => self.hold_links(&mut links, active.node),
+                _ => {}
+            }
+        }
+        if links != self.links {
+            links.apply(&self.links, &self.sim);
+            self.links = links;
+        }
+    }
+
+    fn is_down_phase(&self, active: &Active) -> bool {
+        let phases = (self.now() - active.began).as_millis() / FLAP.as_millis();
+        phases.is_multiple_of(2)
+    }
+
+    fn hold_links(&self, links: &mut Links, node: u64) {
+        let (nodes, clients) = self.hosts();
+        let host = self.machine(node).host();
+        for other in nodes.iter().chain(&clients) {
+            links.hold(&host, other);
+        }
+    }
+
+    fn cut(&self, links: &mut Links, node: u64, cut: Cut) {
+        let (nodes, clients) = self.hosts();
+        let host = self.machine(node).host();
+        let all = || nodes.iter().chain(&clients);
+        match cut {
+            Cut::Isolate => all().for_each(|other| cut_both(links, &host, other)),
+            Cut::Mute => all().for_each(|other| links.cut(&host, other)),
+            Cut::Deaf => all().for_each(|other| links.cut(other, &host)),
+            Cut::FromNodes => nodes.iter().for_each(|other| cut_both(links, &host, other)),
+            Cut::Pair => {
+                let next = self.machine(node % self.plan.nodes + 1).host();
+                cut_both(links, &host, &next);
+            }
+            Cut::Bridge => {
+                let (low, high): (Vec<&String>, Vec<&String>) =
+                    nodes.iter().filter(|other| **other != host).partition(|other| **other < host);
+                // Halves of at least one each, whoever is the bridge.
+                let others: Vec<&String> = low.into_iter().chain(high).collect();
+                let (one, other) = others.split_at(others.len() / 2);
+                for a in one {
+                    for b in other {
+                        cut_both(links, a, b);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn cut_both(links: &mut Links, one: &str, other: &str) {
+    links.cut(one, other);
+    links.cut(other, one);
+}
