@@ -16,6 +16,7 @@ use crate::admission::{Admission, Admitted};
 use crate::disk::DiskState;
 use crate::failure;
 use crate::metrics::Metrics;
+use crate::process::Process;
 use crate::proposer::{Proposer, Submission};
 use crate::readiness;
 use crate::settings::Settings;
@@ -43,6 +44,7 @@ pub(crate) struct Core {
     pub follows: Arc<Semaphore>,
     pub disk: watch::Receiver<DiskState>,
     pub readiness: watch::Receiver<Vec<readiness::Reason>>,
+    pub process: Arc<dyn Process>,
     /// The node is about to stop: it is not ready, and hands leadership over.
     pub draining: CancellationToken,
     /// The node stops: streams end.

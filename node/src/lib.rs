@@ -40,6 +40,7 @@ pub use identity::IdentityError;
 pub use network::{DuplexNetwork, Io, Listener, Network, ReadWrite, TcpNetwork};
 pub use node::{Addresses, Node};
 pub use parts::{EngineFactory, FjallFactory, LogRunner, OnRuntime, OnThread, Parts};
+pub use process::{OwnProcess, Process, Usage};
 pub use settings::{
     AdvertiseSettings, ClusterSettings, DiskSettings, FounderSettings, LimitSettings, ListenSettings, LogFormat, NodeSettings,
     Problem, RaftSettings, Settings, StorageSettings, TelemetrySettings,

@@ -260,6 +260,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         metrics: metrics.clone(),
         disk,
         readiness: readiness.clone(),
+        process: Arc::clone(&parts.process),
         draining: draining.clone(),
         stopping: CancellationToken::new(),
         started,

@@ -13,6 +13,7 @@ use rand::rngs::OsRng;
 
 use crate::clock::{Clock, SystemClock};
 use crate::network::{DuplexNetwork, Network, TcpNetwork};
+use crate::process::{OwnProcess, Process};
 use crate::settings::{Settings, StorageSettings};
 
 /// Threads for reads and flushes of the tables: one flushes while others read.
@@ -37,6 +38,8 @@ pub struct Parts {
     pub blocking: Arc<dyn Blocking>,
     /// Where the log's writer runs.
     pub log_runner: Arc<dyn LogRunner>,
+    /// What the process uses up, as the cluster's status tells it.
+    pub process: Arc<dyn Process>,
 }
 
 /// Opens a node's engine.
@@ -85,6 +88,7 @@ impl Parts {
             engine: Arc::new(MemoryDisk::new()),
             blocking: Arc::new(InlineBlocking),
             log_runner: Arc::new(OnRuntime),
+            process: Arc::new(OwnProcess),
         })
     }
 
@@ -103,6 +107,7 @@ impl Parts {
             engine: Arc::new(FjallFactory),
             blocking,
             log_runner: Arc::new(OnThread),
+            process: Arc::new(OwnProcess),
         })
     }
 }

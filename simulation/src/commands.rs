@@ -49,6 +49,9 @@ pub(crate) struct ReplayArguments {
     /// Prints every message and every answer.
     #[arg(long)]
     trace: bool,
+    /// Runs the worlds of so many seeds before it first, without a word: whether what a process did before changes anything.
+    #[arg(long, default_value_t = 0, hide = true)]
+    preceded_by: u64,
     /// Writes what clients did, one operation a line, into this file.
     #[arg(long)]
     history: Option<std::path::PathBuf>,
@@ -143,6 +146,9 @@ fn replay(arguments: &ReplayArguments) -> anyhow::Result<bool> {
         (false, true) => Detail::TraceHash,
         (false, false) => Detail::Lines,
     };
+    for seed in arguments.seed.saturating_sub(arguments.preceded_by)..arguments.seed {
+        cairn_simulation::run(plan(seed, arguments.nodes)?, Detail::TraceHash)?;
+    }
     let report = cairn_simulation::run(plan(arguments.seed, arguments.nodes)?, detail)?;
     if arguments.hash {
         println!("{:016x} {}", report.chronicle.trace.0, report.chronicle.trace.1);

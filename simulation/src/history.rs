@@ -259,10 +259,15 @@ pub struct History {
 impl History {
     /// An operation begins now.
     pub fn begin(&self, client: u16, persistence_id: &str, call: Call) -> OperationId {
+        self.begin_at(now(), client, persistence_id, call)
+    }
+
+    /// An operation began at a moment that is over: what it is was not known before.
+    pub fn begin_at(&self, began: Duration, client: u16, persistence_id: &str, call: Call) -> OperationId {
         let mut operations = self.lock();
         operations.push(Operation {
             client,
-            began: now(),
+            began,
             ended: None,
             persistence_id: persistence_id.to_owned(),
             call,
@@ -304,6 +309,6 @@ impl History {
 }
 
 /// Since the world began, as the host whose turn it is sees it.
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }

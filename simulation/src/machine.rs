@@ -196,6 +196,7 @@ impl Machine {
             engine: Arc::new(self.inner.tables.clone()),
             blocking: Arc::new(self.inner.blocking.clone()),
             log_runner: Arc::new(OnRuntime),
+            process: Arc::new(NoProcess),
         };
         (settings, parts)
     }
@@ -225,6 +226,15 @@ impl cairn_node::EngineFactory for Tables {
             Self::Memory(tables) => tables.open(dir, settings),
             Self::Fjall(files) => cairn_node::FjallFactory.open(files.path(), settings),
         }
+    }
+}
+
+/// A machine's process: it uses nothing that is counted.
+struct NoProcess;
+
+impl cairn_node::Process for NoProcess {
+    fn usage(&self) -> cairn_node::Usage {
+        cairn_node::Usage::default()
     }
 }
 

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cairn_machine::ShardId;
@@ -72,7 +73,10 @@ pub struct Violation {
     pub what: String,
 }
 
-/// Runs a world on a thread of its own.
+/// Held by the world that runs.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a world on a thread of its own; worlds of one process run one after the other.
 ///
 /// # Errors
 /// [`NotDeterministic`] if this program cannot run worlds that repeat.
@@ -81,6 +85,8 @@ pub struct Violation {
 /// If the system gives no thread.
 pub fn run(plan: Plan, detail: Detail) -> Result<Report, NotDeterministic> {
     entropy::check()?;
+    // One world at a time in a process: see `entropy::align_task_ids`.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = plan.seed;
     #[expect(
         clippy::disallowed_methods,
@@ -94,6 +100,7 @@ fn run_here(plan: Plan, detail: Detail) -> Report {
     let chronicle = Chronicle::new(detail);
     let mut report = chronicle.record(|| {
         let hold = Hold::take(plan.seed);
+        entropy::align_task_ids();
         let mut world = World::new(plan, hold);
         let outcome = catch_unwind(AssertUnwindSafe(|| world.go()));
         let violation = match outcome {

@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 
 use super::{answered, cluster_change};
 use crate::core::{Core, Shard};
-use crate::process;
 
 /// The cluster service of one node.
 #[derive(Clone)]
@@ -60,7 +59,7 @@ impl Cluster for ClusterService {
 /// What this node knows, without asking others.
 fn status(core: &Core) -> v1::StatusResponse {
     let statuses: Vec<GroupStatus> = core.shards.iter().map(|shard| shard.group.status()).collect();
-    let usage = process::usage();
+    let usage = core.process.usage();
     let disk = core.disk.borrow().clone();
     v1::StatusResponse {
         cluster_id: core.identity.cluster_id.to_string(),

@@ -14,7 +14,7 @@ use cairn_api::v1::cluster_client::ClusterClient;
 use cairn_api::v1::journal_client::JournalClient;
 use cairn_api::v1::snapshots_client::SnapshotsClient;
 use cairn_node::{
-    DuplexNetwork, FjallFactory, FounderSettings, Network, Node, OnRuntime, Parts, Settings, StartError, SystemClock,
+    DuplexNetwork, FjallFactory, FounderSettings, Network, Node, OnRuntime, OwnProcess, Parts, Settings, StartError, SystemClock,
 };
 use cairn_storage::MemoryDisk;
 use cairn_storage::blocking::{InlineBlocking, ThreadBlocking};
@@ -103,12 +103,12 @@ impl Disk {
         seed[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         seed[16] = id as u8;
         let network = Arc::new(network.clone());
-        let (clock, log_runner) = (Arc::new(SystemClock), Arc::new(OnRuntime));
+        let (clock, log_runner, process) = (Arc::new(SystemClock), Arc::new(OnRuntime), Arc::new(OwnProcess));
         match self {
             Self::Memory { fs, tables } => {
                 let (fs, engine) = (Arc::new(fs.clone()), Arc::new(tables.clone()));
                 let (log_fs, blocking) = (fs.clone(), Arc::new(InlineBlocking));
-                Parts { network, clock, seed, fs, log_fs, engine, blocking, log_runner }
+                Parts { network, clock, seed, fs, log_fs, engine, blocking, log_runner, process }
             }
             Self::Files { .. } => Parts {
                 network,
@@ -119,6 +119,7 @@ impl Disk {
                 engine: Arc::new(FjallFactory),
                 blocking: Arc::new(ThreadBlocking::start("test-tables", 2).expect("threads")),
                 log_runner,
+                process,
             },
         }
     }

@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::recorder::stored;
 use super::{Session, snapshots};
-use crate::history::{Answer, Call, Fresh, Numbered, OperationId};
+use crate::history::{Answer, Call, Fresh, Numbered, OperationId, now};
 
 /// Atomic writes of one burst at most.
 const BURST_MAX: usize = 12;
@@ -50,6 +50,7 @@ async fn claim(session: &mut Session, persistence_id: &PersistenceId) -> Option<
         session.recorder.end(claiming, answer);
         return claimed.ok();
     }
+    let began = now();
     let recovered = journal.recover().claim_as(name).start().await;
     let answer = recovered.as_ref().map(|recovered| claimed_answer(recovered.writer.as_ref().expect("asked for a claim")));
     session.recorder.end(claiming, answer.map_err(Clone::clone));
@@ -63,7 +64,8 @@ async fn claim(session: &mut Session, persistence_id: &PersistenceId) -> Option<
         fresh: Fresh::Strong,
         node: None,
     };
-    let replaying = session.recorder.begin(persistence_id.as_str(), call);
+    // What is replayed follows from the snapshot, and may be as old as the call.
+    let replaying = session.recorder.begin_at(began, persistence_id.as_str(), call);
     super::read::collect(session, persistence_id, replaying, recovered.events).await;
     recovered.writer
 }

@@ -1,5 +1,7 @@
 //! Writes down what one client asks and is told.
 
+use std::time::Duration;
+
 use cairn_client::{Appended, Error, HighestReply, StoredEvent, WriteOutcome};
 use cairn_machine::PersistenceId;
 
@@ -23,6 +25,11 @@ impl Recorder {
     /// The client asks.
     pub fn begin(&self, persistence_id: &str, call: Call) -> OperationId {
         self.history.begin(self.client, persistence_id, call)
+    }
+
+    /// The client asked at a moment that is over.
+    pub fn begin_at(&self, began: Duration, persistence_id: &str, call: Call) -> OperationId {
+        self.history.begin_at(began, self.client, persistence_id, call)
     }
 
     /// It is told.
