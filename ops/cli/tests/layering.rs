@@ -11,10 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cairn-api", &["cairn-machine"]),
     ("cairn-client", &["cairn-machine", "cairn-api"]),
     ("cairn-node", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api"]),
-    (
-        "cairn-simulation",
-        &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api", "cairn-client", "cairn-node"],
-    ),
+    ("cairn-simulation", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api", "cairn-client", "cairn-node"]),
     ("cairn-bench", &["cairn-machine", "cairn-client"]),
     ("cairn", &["cairn-machine", "cairn-api", "cairn-client", "cairn-node", "cairn-bench"]),
 ];
