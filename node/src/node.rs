@@ -213,7 +213,8 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         return Err(StartError::Settings { problems });
     }
     let dir = settings.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
-    let (lock, identity) = take_directory(&settings, &parts, &dir).await?;
+    let mut random = StdRng::from_seed(parts.seed);
+    let (lock, identity) = take_directory(&settings, &parts, &dir, &mut random).await?;
     let metrics = Metrics::new();
     let (failed_sender, failed) = watch::channel(None);
     let (readiness_sender, readiness) = watch::channel(vec![Reason::Recovering(0)]);
@@ -244,7 +245,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         addresses: &addresses,
         recovery: &recovery,
     };
-    let opening = open::open(opening, ports.peer);
+    let opening = open::open(opening, ports.peer, random);
     let opened = recovery.told_during(opening, &readiness_sender).await?;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
     metrics.recovery_duration.set(started.elapsed().as_millis() as f64 / 1000.0);
@@ -287,12 +288,16 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
     Ok(Node { inner: Arc::new(inner) })
 }
 
-async fn take_directory(settings: &Settings, parts: &Parts, dir: &Path) -> Result<(Box<dyn DirLock>, Identity), StartError> {
+async fn take_directory(
+    settings: &Settings,
+    parts: &Parts,
+    dir: &Path,
+    random: &mut StdRng,
+) -> Result<(Box<dyn DirLock>, Identity), StartError> {
     let unusable = |error| StartError::Directory { dir: dir.to_owned(), error };
     parts.fs.create_dir_all(dir).await.map_err(unusable)?;
     let lock = parts.fs.lock_dir(dir).await.map_err(unusable)?;
-    let mut random = StdRng::from_seed(parts.seed);
-    let birth_id = uuid::Builder::from_random_bytes(rand::Rng::random(&mut random)).into_uuid();
+    let birth_id = uuid::Builder::from_random_bytes(rand::Rng::random(random)).into_uuid();
     let identity = identity::open(&*parts.fs, dir, settings, birth_id).await?;
     Ok((lock, identity))
 }

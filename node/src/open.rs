@@ -14,7 +14,7 @@ use cairn_storage::{Engine, Tables, TablesSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rand::rngs::StdRng;
-use rand::{RngCore, SeedableRng};
+use rand::RngCore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,10 +46,10 @@ pub(crate) struct Opening<'a> {
     pub recovery: &'a Recovery,
 }
 
-/// Opens everything. Peers are answered from early on, since a node that lost its tables may need others that start with it.
-pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard) -> Result<Opened, StartError> {
+/// Opens everything, drawing what it needs from `random`. Peers are answered from early on, since a node that lost its tables may
+/// need others that start with it.
+pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: StdRng) -> Result<Opened, StartError> {
     let Opening { settings, parts, .. } = opening;
-    let mut random = StdRng::from_seed(parts.seed);
     let log_settings = LogSettings {
         segment_bytes: settings.storage.segment_bytes,
         cache_bytes_max: settings.storage.log_cache_bytes_max,
