@@ -33,6 +33,7 @@ mod server;
 mod service;
 mod settings;
 
+pub use cairn_raft::Pace;
 pub use clock::{Clock, SystemClock};
 pub use embedded::EmbeddedError;
 pub use failed::{Failed, StartError};

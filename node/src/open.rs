@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use cairn_api::v1::Failure;
 use cairn_machine::{Batch, NodeId, Reply, ShardId};
-use cairn_raft::{Founders, Group, GroupSettings, Groups, Identity, NodeCard, NodeInfo, PeerService, Peers, Timing};
+use cairn_raft::{Founders, Group, GroupParts, GroupSettings, Groups, Identity, NodeCard, NodeInfo, PeerService, Peers, Timing};
 use cairn_storage::blocking::BlockingExt;
 use cairn_storage::log::{Log, LogObserver, LogSettings};
 use cairn_storage::{Engine, Tables, TablesSettings};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rand::rngs::StdRng;
-use rand::RngCore;
+use rand::{Rng, RngCore};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,9 +77,10 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: Std
     let known_peers = known_peers::read(&*parts.fs, opening.dir).await;
     // Side by side: one shard that waits for a checkpoint must not keep the others closed.
     let opened = shards.iter().map(|shard| {
-        let (log, engine, hash_seed) = (log.shard(*shard), Arc::clone(&engine), random.next_u64());
+        let (log, engine) = (log.shard(*shard), Arc::clone(&engine));
+        let seeds = ShardSeeds { hash: random.next_u64(), dice: random.random() };
         let group_settings = group_settings(settings, *shard, &known_peers);
-        open_shard(&opening, group_settings, log, engine, hash_seed, &groups)
+        open_shard(&opening, group_settings, log, engine, seeds, &groups)
     });
     let opened: Vec<_> = opened.collect();
     futures::future::try_join_all(opened).await?;
@@ -92,12 +93,18 @@ async fn open_engine(settings: &Settings, parts: &Parts, dir: &Path) -> Result<A
     Ok(parts.blocking.run(move || factory.open(&dir, &settings)).await?)
 }
 
+/// What one shard draws from the node's seed.
+struct ShardSeeds {
+    hash: u64,
+    dice: [u8; 32],
+}
+
 async fn open_shard(
     opening: &Opening<'_>,
     group_settings: GroupSettings,
     log: cairn_storage::log::ShardLog,
     engine: Arc<dyn Engine>,
-    hash_seed: u64,
+    seeds: ShardSeeds,
     groups: &Groups,
 ) -> Result<(), StartError> {
     let Opening { settings, parts, .. } = opening;
@@ -106,12 +113,13 @@ async fn open_shard(
         memtable_bytes_max: settings.storage.memtable_bytes,
         cached_heads_max: settings.storage.heads_cached_max,
         subscriptions_max: settings.limits.follows_max + settings.limits.in_flight_commands_max,
-        hash_seed,
+        hash_seed: seeds.hash,
         ..TablesSettings::default()
     };
     let tables = Tables::open(engine, shard, Arc::clone(&parts.blocking), Some(log.durable()), tables_settings).await?;
     opening.recovery.begin(&tables, &log);
-    let group = Group::start(group_settings, log, tables, Arc::clone(&opening.peers)).await?;
+    let (peers, pace) = (Arc::clone(&opening.peers), parts.pace.clone());
+    let group = Group::start(group_settings, GroupParts { log, tables, peers, pace, seed: seeds.dice }).await?;
     groups.insert(group);
     Ok(())
 }

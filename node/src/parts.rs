@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use cairn_raft::Pace;
 use cairn_storage::blocking::{Blocking, InlineBlocking, ThreadBlocking};
 use cairn_storage::fs::{Fs, MemoryFs, OsFs};
 use cairn_storage::log::{LogWriter, spawn_log_thread};
@@ -26,7 +27,7 @@ pub struct Parts {
     pub network: Arc<dyn Network>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
-    /// Where randomness comes from: everything random in a node is drawn from it.
+    /// Where randomness comes from: everything random in a node is drawn from it, election timeouts included.
     pub seed: [u8; 32],
     /// Where the identity is kept, where entries are read back from the log, and whose space is watched.
     pub fs: Arc<dyn Fs>,
@@ -40,6 +41,8 @@ pub struct Parts {
     pub log_runner: Arc<dyn LogRunner>,
     /// What the process uses up, as the cluster's status tells it.
     pub process: Arc<dyn Process>,
+    /// How consensus lives through time; none: by the runtime's clock.
+    pub pace: Option<Arc<dyn Pace>>,
 }
 
 /// Opens a node's engine.
@@ -89,6 +92,7 @@ impl Parts {
             blocking: Arc::new(InlineBlocking),
             log_runner: Arc::new(OnRuntime),
             process: Arc::new(OwnProcess),
+            pace: None,
         })
     }
 
@@ -108,6 +112,7 @@ impl Parts {
             blocking,
             log_runner: Arc::new(OnThread),
             process: Arc::new(OwnProcess),
+            pace: None,
         })
     }
 }

@@ -21,6 +21,7 @@ use crate::limits::{
 };
 use crate::peers::{PeerLink, Peers};
 use crate::proto;
+use crate::runtime;
 use crate::type_config::Types;
 use crate::wire::{AppendResult, put_append, take_append_result};
 
@@ -37,10 +38,10 @@ pub(crate) struct BeatLine {
 }
 
 impl BeatLine {
-    /// The task lives as long as a handle of it.
+    /// The task lives as long as a handle of it, in the time of the node whose task opens it.
     pub fn open(peers: Arc<Peers>, link: Weak<PeerLink>, to: Party) -> Self {
         let (queue, beats) = mpsc::channel(BEATS_QUEUED_MAX);
-        tokio::spawn(carry(peers, link, to, beats));
+        runtime::spawn(carry(peers, link, to, beats));
         Self { queue }
     }
 

@@ -196,7 +196,7 @@ pub(crate) async fn receive(
     let installed = take_frames(group.tables(), parts).await?;
     let meta = meta_of(&installed, &head)?;
     let snapshot = Snapshot { meta, snapshot: CheckpointHandle::Received(Box::new(installed)) };
-    let install = group.raft().install_full_snapshot(ballot, snapshot);
+    let install = group.life().scope(group.raft().install_full_snapshot(ballot, snapshot));
     match tokio::time::timeout(CHECKPOINT_FINISH_MAX, install).await {
         Ok(Ok(response)) => Ok(response.vote),
         Ok(Err(fatal)) => Err(Status::unavailable(fatal.to_string())),

@@ -30,10 +30,13 @@ use crate::error::{Fatal, ProposeError};
 use crate::identity::NodeInfo;
 use crate::limits::RETRY_AFTER;
 use crate::peers::Peers;
+use crate::runtime::Life;
 use crate::settings::GroupSettings;
 use crate::state_machine::{Shared, StateMachine};
 use crate::status::{self, GroupStatus, Leadership};
 use crate::type_config::{RaftLogId, Replies, Types};
+
+pub use start::GroupParts;
 
 pub(crate) use members::{put_members_error, take_change};
 
@@ -61,6 +64,7 @@ struct Inner {
     reads: mpsc::Sender<read::Waiter>,
     leadership: watch::Receiver<Leadership>,
     failed: watch::Receiver<Option<Fatal>>,
+    life: Life,
     /// Ends the group's tasks.
     stop: CancellationToken,
 }
@@ -119,7 +123,7 @@ impl Group {
         let (responder, answered) = ProgressResponder::complete_only();
         let write = self.inner.raft.client_write_ff(Record::new(batch), Some(responder));
         // Handing over waits only when the core's queue is full. Polled once, outside of the task's budget: the order of the log is
-        // the order of these calls.
+        // the order of these calls. It asks for neither time nor tasks, hence needs no scope.
         match tokio::task::unconstrained(write).now_or_never() {
             Some(Ok(())) => Ok((answered, room)),
             Some(Err(_)) => Err(ProposeError::Stopped),
@@ -179,7 +183,7 @@ impl Group {
             purged: index(&metrics.purged),
             checkpoint: index(&metrics.snapshot),
             members: status::members(stored),
-            replication: status::replication(&metrics),
+            replication: self.life().enter(|| status::replication(&metrics)),
             state_hash: match self.inner.tables.state_hash() {
                 (Some(applied), hash) => Some((applied.index, hash)),
                 (None, _) => None,
@@ -206,7 +210,7 @@ impl Group {
     /// Ends the group on this node: the core and its tasks stop, the log and tables stay usable. Clean only after [`Self::hand_over`].
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
-        if let Err(error) = self.inner.raft.shutdown().await {
+        if let Err(error) = self.life().scope(self.inner.raft.shutdown()).await {
             tracing::warn!(shard = %self.shard(), %error, "a shard's core ended badly");
         }
     }
@@ -219,8 +223,14 @@ impl Group {
         upkeep::compact(&self.inner).await
     }
 
+    /// openraft's handle, to be called within [`Self::life`].
     pub(crate) fn raft(&self) -> &RaftGroup {
         &self.inner.raft
+    }
+
+    /// The node's time and dice, as this shard has them.
+    pub(crate) fn life(&self) -> &Life {
+        &self.inner.life
     }
 
     pub(crate) fn settings(&self) -> &GroupSettings {

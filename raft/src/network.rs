@@ -28,6 +28,7 @@ use crate::identity::{NodeInfo, Party};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, STREAM_OPEN_MAX, STREAM_STALL_MAX};
 use crate::peers::{PeerLink, Peers};
 use crate::proto;
+use crate::runtime;
 use crate::type_config::{Ballot, Types};
 use crate::wire::{put_append, put_transfer, put_vote_request, take_append_result, take_ballot, take_log_id, take_vote_response};
 
@@ -122,7 +123,7 @@ impl PeerNetwork {
         let requests = {
             let (sent, ended) = (sent.clone(), sent.clone());
             futures::stream::once(async move { first })
-                .chain(rest)
+                .chain(runtime::keep(rest))
                 .map(move |request| {
                     sent.count.fetch_add(1, Ordering::Relaxed);
                     put_append(shard, request)

@@ -119,7 +119,8 @@ impl PeerService {
         let group = self.group(message.shard)?;
         let vote = take_vote_request(&message)?;
         check_ballot(&group, &vote.vote, from)?;
-        let answer = if pre { group.raft().pre_vote(vote).await } else { group.raft().vote(vote).await };
+        let answer = async { if pre { group.raft().pre_vote(vote).await } else { group.raft().vote(vote).await } };
+        let answer = group.life().scope(answer).await;
         let response = answer.map_err(|error| stopped(&error))?;
         Ok(Response::new(put_vote_response(&response)))
     }
@@ -167,7 +168,7 @@ impl Peer for PeerService {
                 }
             }))
         };
-        let replies = group.raft().stream_append(requests).map(|result| match result {
+        let replies = group.life().enter(|| group.raft().stream_append(requests)).map(|result| match result {
             Ok(result) => Ok(put_append_result(result)),
             Err(fatal) => Err(stopped(&fatal)),
         });
@@ -201,7 +202,7 @@ impl Peer for PeerService {
         let group = self.group(message.shard)?;
         let transfer = take_transfer(&message)?;
         check_ballot(&group, transfer.from_leader(), from)?;
-        let answer = group.raft().handle_transfer_leader(transfer).await.map_err(|error| stopped(&error))?;
+        let answer = group.life().scope(group.raft().handle_transfer_leader(transfer)).await.map_err(|error| stopped(&error))?;
         Ok(Response::new(match answer {
             Ok(()) => proto::TransferLeaderReply { accepted: true, ..Default::default() },
             Err(error) => {
@@ -305,7 +306,7 @@ async fn answer_beat(service: PeerService, from: Party, beat: proto::Beat) -> pr
         let append = admit_append(&group, message, from)?;
         let previous = append.prev_log_id;
         let last = append.entries.last().map(|entry| entry.log_id).or(previous);
-        let response = group.raft().append_entries(append).await.map_err(|error| stopped(&error))?;
+        let response = group.life().scope(group.raft().append_entries(append)).await.map_err(|error| stopped(&error))?;
         Ok::<_, Status>(put_append_result(append_result(response, previous, last)))
     };
     let append = answer.await.inspect_err(|status| tracing::debug!(%from, %status, "a heartbeat was not answered")).ok();

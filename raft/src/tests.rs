@@ -3,6 +3,7 @@
 mod cluster;
 mod lost_tables;
 mod members;
+pub(crate) mod pace;
 mod strangers;
 mod suite;
 mod world;

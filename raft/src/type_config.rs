@@ -6,6 +6,7 @@ use openraft::{EntryPayload, LogId, Membership, StoredMembership, Vote};
 
 use crate::entry::Record;
 use crate::identity::NodeInfo;
+use crate::runtime::NodeRuntime;
 
 /// The answers to one entry's commands, in order.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ openraft::declare_raft_types!(
         R = Replies,
         NodeId = u64,
         Node = NodeInfo,
+        AsyncRuntime = NodeRuntime,
 );
 
 pub(crate) type RaftPayload = EntryPayload<Record, u64, NodeInfo>;

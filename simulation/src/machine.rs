@@ -197,6 +197,7 @@ impl Machine {
             blocking: Arc::new(self.inner.blocking.clone()),
             log_runner: Arc::new(OnRuntime),
             process: Arc::new(NoProcess),
+            pace: None,
         };
         (settings, parts)
     }

@@ -108,7 +108,7 @@ impl Disk {
             Self::Memory { fs, tables } => {
                 let (fs, engine) = (Arc::new(fs.clone()), Arc::new(tables.clone()));
                 let (log_fs, blocking) = (fs.clone(), Arc::new(InlineBlocking));
-                Parts { network, clock, seed, fs, log_fs, engine, blocking, log_runner, process }
+                Parts { network, clock, seed, fs, log_fs, engine, blocking, log_runner, process, pace: None }
             }
             Self::Files { .. } => Parts {
                 network,
@@ -120,6 +120,7 @@ impl Disk {
                 blocking: Arc::new(ThreadBlocking::start("test-tables", 2).expect("threads")),
                 log_runner,
                 process,
+                pace: None,
             },
         }
     }

@@ -50,7 +50,7 @@ impl Group {
     /// Refused if it has been, or if this node is not among the members.
     pub async fn initialize(&self, members: Vec<NodeInfo>) -> Result<(), MembersError> {
         let nodes: BTreeMap<u64, NodeInfo> = members.into_iter().map(|node| (node.node_id.0, node)).collect();
-        self.inner.raft.initialize(nodes).await.map_err(|error| match error {
+        self.life().scope(self.inner.raft.initialize(nodes)).await.map_err(|error| match error {
             RaftError::APIError(InitializeError::NotAllowed(_)) => refused("the shard is part of a cluster already"),
             RaftError::APIError(InitializeError::NotInMembers(_)) => refused("this node is not among the members"),
             RaftError::Fatal(_) => MembersError::Stopped,
@@ -153,7 +153,7 @@ impl Group {
         if self.inner.shared.seen().contains(&node.node_id.0) {
             return Err(refused(format!("node id {} was used before; a node id is never given again", node.node_id)));
         }
-        let added = self.inner.raft.add_learner(node.node_id.0, node, false).await;
+        let added = self.life().scope(self.inner.raft.add_learner(node.node_id.0, node, false)).await;
         added.map(|_| ()).map_err(members_error)
     }
 
@@ -235,7 +235,7 @@ impl Group {
     }
 
     async fn change_voters(&self, change: ChangeMembers<u64, NodeInfo>) -> Result<(), MembersError> {
-        let made = self.inner.raft.change_membership(change, false).await;
+        let made = self.life().scope(self.inner.raft.change_membership(change, false)).await;
         made.map(|_| ()).map_err(members_error)
     }
 

@@ -17,7 +17,9 @@ use crate::error::{Fatal, StartError};
 use crate::limits::{APPEND_ENTRIES_MAX, PROPOSALS_IN_FLIGHT_MAX, READS_WAITING_MAX};
 use crate::log_store::{LogMeter, LogStore};
 use crate::network::PeerNetworks;
+use crate::pace::Pace;
 use crate::peers::Peers;
+use crate::runtime::Life;
 use crate::settings::GroupSettings;
 use crate::state_machine::StateMachine;
 use crate::status::{self, Leadership};
@@ -26,13 +28,29 @@ use crate::type_config::Types;
 /// Messages that wait for a shard's core.
 const CORE_QUEUE_MAX: u64 = 8192;
 
+/// What a shard's group works with.
+pub struct GroupParts {
+    /// The shard's log.
+    pub log: ShardLog,
+    /// Its tables.
+    pub tables: Tables,
+    /// The way to the other nodes.
+    pub peers: Arc<Peers>,
+    /// The node's time; none: the runtime's.
+    pub pace: Option<Arc<dyn Pace>>,
+    /// Where randomness comes from, differently for each shard of each node: nodes that draw alike campaign together for ever.
+    pub seed: [u8; 32],
+}
+
 impl Group {
     /// Opens a shard: first makes good tables that were lost, by a checkpoint from a peer, then starts the core. The shard neither
     /// votes nor answers before this returns and the group is put into [`crate::Groups`].
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(settings: GroupSettings, log: ShardLog, tables: Tables, peers: Arc<Peers>) -> Result<Self, StartError> {
+    pub async fn start(settings: GroupSettings, parts: GroupParts) -> Result<Self, StartError> {
+        let GroupParts { log, tables, peers, pace, seed } = parts;
+        let life = Life::new(pace, seed);
         let shard = settings.shard;
         let broken = |reason: String| StartError::Broken { shard, reason };
         let config = config(&settings)?;
@@ -44,8 +62,8 @@ impl Group {
         let networks = PeerNetworks { peers: peers.clone(), shard, transfers: transfers.clone() };
         let store = LogStore::new(log.clone(), meter.clone());
         let id = peers.identity().node_id.0;
-        let raft: RaftGroup =
-            Raft::new(id, Arc::new(config), networks, store, state_machine).await.map_err(|error| broken(error.to_string()))?;
+        let raft = life.scope(Raft::new(id, Arc::new(config), networks, store, state_machine)).await;
+        let raft: RaftGroup = raft.map_err(|error| broken(error.to_string()))?;
         let (reads, reading) = mpsc::channel(READS_WAITING_MAX);
         let (leadership_sender, leadership) = watch::channel(leadership(&raft));
         let (failed_sender, failed) = watch::channel(None);
@@ -61,12 +79,14 @@ impl Group {
             reads,
             leadership,
             failed,
+            life,
             stop: CancellationToken::new(),
         });
-        tokio::spawn(read::serve(Arc::downgrade(&inner), reading));
-        tokio::spawn(upkeep::run(Arc::downgrade(&inner), meter));
-        tokio::spawn(follow(inner.raft.clone(), inner.stop.clone(), leadership_sender));
-        tokio::spawn(watch_for_failure(Arc::downgrade(&inner), failed_sender));
+        let life = &inner.life;
+        life.spawn(read::serve(Arc::downgrade(&inner), reading));
+        life.spawn(upkeep::run(Arc::downgrade(&inner), meter));
+        life.spawn(follow(inner.raft.clone(), inner.stop.clone(), leadership_sender));
+        life.spawn(watch_for_failure(Arc::downgrade(&inner), failed_sender));
         Ok(Self { inner })
     }
 }

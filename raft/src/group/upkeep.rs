@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::Inner;
 use super::members::leave_joint;
 use crate::log_store::LogMeter;
+use crate::runtime;
 use crate::type_config::RaftLogId;
 
 /// A purge is worth its sync only for so many entries.
@@ -41,7 +42,7 @@ pub(super) async fn run(group: Weak<Inner>, meter: Arc<LogMeter>) {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
+            () = runtime::sleep(interval) => {}
         }
     }
 }

@@ -29,8 +29,8 @@ use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 use crate::{
-    Founders, Group, GroupSettings, Groups, Identity, NodeCard, NodeInfo, PeerConnector, PeerService, Peers, ProposeError,
-    StartError, form,
+    Founders, Group, GroupParts, GroupSettings, Groups, Identity, NodeCard, NodeInfo, Pace, PeerConnector, PeerService, Peers,
+    ProposeError, StartError, form,
 };
 
 /// The only shard of most tests.
@@ -198,6 +198,8 @@ pub struct Node {
     pub settings: GroupSettings,
     pub memtable_bytes_max: usize,
     pub segment_bytes: u32,
+    pub pace: Option<Arc<dyn Pace>>,
+    pub seed: [u8; 32],
     running: Option<Running>,
 }
 
@@ -227,6 +229,8 @@ impl Node {
             settings,
             memtable_bytes_max: TablesSettings::default().memtable_bytes_max,
             segment_bytes: 1 << 20,
+            pace: None,
+            seed: [u8::try_from(id).unwrap(); 32],
             running: None,
         }
     }
@@ -246,6 +250,8 @@ impl Node {
             settings: self.settings.clone(),
             memtable_bytes_max: self.memtable_bytes_max,
             segment_bytes: self.segment_bytes,
+            pace: self.pace.clone(),
+            seed: self.seed,
             network: network.clone(),
         };
         match runtime.spawn(start.run()).await.unwrap() {
@@ -341,6 +347,8 @@ struct Start {
     settings: GroupSettings,
     memtable_bytes_max: usize,
     segment_bytes: u32,
+    pace: Option<Arc<dyn Pace>>,
+    seed: [u8; 32],
     network: Network,
 }
 
@@ -367,7 +375,8 @@ impl Start {
         let peers = Peers::new(self.identity, Arc::new(connector));
         let incoming = self.network.listen(&self.info.peer_address);
         tokio::spawn(PeerService::new(groups.clone()).serve(incoming, std::future::pending()));
-        let group = Group::start(self.settings, shard_log, tables, peers.clone()).await?;
+        let parts = GroupParts { log: shard_log, tables, peers: peers.clone(), pace: self.pace, seed: self.seed };
+        let group = Group::start(self.settings, parts).await?;
         groups.insert(group.clone());
         if !self.founders.0.is_empty() {
             let (groups, peers) = (groups.clone(), peers.clone());
