@@ -34,6 +34,7 @@ mod service;
 mod settings;
 
 pub use cairn_raft::Pace;
+pub use cairn_storage::tables::{AppliedEntry, AppliedObserver, Applying, CairnRules, Rules};
 pub use clock::{Clock, SystemClock};
 pub use embedded::EmbeddedError;
 pub use failed::{Failed, StartError};

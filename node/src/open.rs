@@ -114,6 +114,8 @@ async fn open_shard(
         cached_heads_max: settings.storage.heads_cached_max,
         subscriptions_max: settings.limits.follows_max + settings.limits.in_flight_commands_max,
         hash_seed: seeds.hash,
+        rules: Arc::clone(&parts.rules),
+        applied: parts.applied.clone(),
         ..TablesSettings::default()
     };
     let tables = Tables::open(engine, shard, Arc::clone(&parts.blocking), Some(log.durable()), tables_settings).await?;

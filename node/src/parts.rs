@@ -8,6 +8,7 @@ use cairn_raft::Pace;
 use cairn_storage::blocking::{Blocking, InlineBlocking, ThreadBlocking};
 use cairn_storage::fs::{Fs, MemoryFs, OsFs};
 use cairn_storage::log::{LogWriter, spawn_log_thread};
+use cairn_storage::tables::{AppliedObserver, CairnRules, Rules};
 use cairn_storage::{Engine, EngineError, FjallEngine, FjallSettings, MemoryDisk, MemoryEngine};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
@@ -43,6 +44,10 @@ pub struct Parts {
     pub process: Arc<dyn Process>,
     /// How consensus lives through time; none: by the runtime's clock.
     pub pace: Option<Arc<dyn Pace>>,
+    /// What decides commands. Nodes that do not have the same rules diverge.
+    pub rules: Arc<dyn Rules>,
+    /// Hears of every entry that was applied.
+    pub applied: Option<Arc<dyn AppliedObserver>>,
 }
 
 /// Opens a node's engine.
@@ -93,6 +98,8 @@ impl Parts {
             log_runner: Arc::new(OnRuntime),
             process: Arc::new(OwnProcess),
             pace: None,
+            rules: Arc::new(CairnRules),
+            applied: None,
         })
     }
 
@@ -113,6 +120,8 @@ impl Parts {
             log_runner: Arc::new(OnThread),
             process: Arc::new(OwnProcess),
             pace: None,
+            rules: Arc::new(CairnRules),
+            applied: None,
         })
     }
 }

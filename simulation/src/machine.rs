@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_node::{Node, OnRuntime, Parts, Settings};
+use cairn_node::{CairnRules, Node, OnRuntime, Parts, Settings};
 use cairn_storage::MemoryDisk;
 
 use crate::blocking::SimulatedBlocking;
@@ -198,6 +198,8 @@ impl Machine {
             log_runner: Arc::new(OnRuntime),
             process: Arc::new(NoProcess),
             pace: None,
+            rules: Arc::new(CairnRules),
+            applied: None,
         };
         (settings, parts)
     }

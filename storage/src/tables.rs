@@ -11,6 +11,7 @@
 //! - Nothing is flushed that is not durable in the own log.
 //! - No call of the engine runs on the caller's runtime: each goes through the [`Blocking`] part.
 
+mod applied;
 mod applying;
 mod chunk_cache;
 mod damage;
@@ -20,15 +21,17 @@ mod generations;
 mod observers;
 mod read;
 mod reclaiming;
+mod rules;
 mod run;
 mod state;
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_machine::{Batch, Position, Reply, ShardId, ShardState, apply_batch};
+use cairn_machine::{Batch, Decision, Position, Reply, ShardId, ShardState, apply_batch_by};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::blocking::{Blocking, BlockingExt};
@@ -36,11 +39,13 @@ use crate::engine::{Engine, Table};
 use crate::entry::EntryId;
 use crate::keys::meta::{Membership, Meta};
 use crate::memtable::Seeded;
-use applying::{Applying, Loaded, plan};
+use applying::{Loaded, plan};
 use chunk_cache::ChunkCache;
 use observers::Observers;
 use state::State;
 
+pub use applied::{AppliedEntry, AppliedObserver};
+pub use applying::Applying;
 pub(crate) use damage::Damages;
 pub use error::TablesError;
 pub use generations::Generation;
@@ -49,6 +54,8 @@ pub use read::{
     JournalSummary, JournalsPage, PositionedEvent, PositionsPage, PositionsRead, Replay, ReplayPage, SnapshotsPage, Watermarks,
 };
 
+pub use rules::{CairnRules, Rules};
+
 pub(crate) use generations::{drop_others, make_current, read_meta};
 pub(crate) use run::chunk_rows;
 
@@ -56,7 +63,7 @@ pub(crate) use run::chunk_rows;
 const FROZEN_MAX: usize = 2;
 
 /// How tables behave.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TablesSettings {
     /// The memtable is flushed when it takes this many bytes; up to three are in memory.
     pub memtable_bytes_max: usize,
@@ -77,6 +84,10 @@ pub struct TablesSettings {
     pub flush_removals_after: Duration,
     /// Seeds the hash maps, so that nobody outside can choose what collides.
     pub hash_seed: u64,
+    /// What decides commands. Replicas that do not have the same diverge.
+    pub rules: Arc<dyn Rules>,
+    /// Hears of every entry that was applied.
+    pub applied: Option<Arc<dyn AppliedObserver>>,
 }
 
 impl Default for TablesSettings {
@@ -91,7 +102,23 @@ impl Default for TablesSettings {
             compact_idle: Duration::from_secs(1),
             flush_removals_after: Duration::from_secs(2),
             hash_seed: 0,
+            rules: Arc::new(CairnRules),
+            applied: None,
         }
+    }
+}
+
+impl fmt::Debug for TablesSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TablesSettings")
+            .field("memtable_bytes_max", &self.memtable_bytes_max)
+            .field("cached_heads_max", &self.cached_heads_max)
+            .field("chunk_cache_bytes_max", &self.chunk_cache_bytes_max)
+            .field("subscriptions_max", &self.subscriptions_max)
+            .field("reclaim_rows_max", &self.reclaim_rows_max)
+            .field("compact_after_rows_removed", &self.compact_after_rows_removed)
+            .field("compact_idle", &self.compact_idle)
+            .finish_non_exhaustive()
     }
 }
 
@@ -420,18 +447,24 @@ impl Inner {
         membership: Option<MembershipChange>,
     ) -> Result<Vec<Reply>, TablesError> {
         let mut loaded = Loaded::default();
-        loop {
+        let outcome = loop {
             let (plan, table) = {
                 let mut state = self.state_mut();
                 check_order(state.meta.applied, entry)?;
                 let plan = batch.map(|batch| plan(&state, &loaded, batch)).unwrap_or_default();
                 if plan.is_ready() {
-                    return self.apply_planned(&mut state, entry, batch, membership, &loaded, &plan);
+                    break self.apply_planned(&mut state, entry, batch, membership, &loaded, &plan)?;
                 }
                 (plan, Arc::clone(&state.table))
             };
             loaded = self.blocking.run(move || loaded.load(&*table, plan)).await?;
+        };
+        // The state is free again: an observer may look at it.
+        if let Some(observer) = &self.settings.applied {
+            let Outcome { decisions, state_hash, .. } = &outcome;
+            observer.applied(&AppliedEntry { shard: self.shard, entry, batch, decisions, state_hash: *state_hash });
         }
+        Ok(outcome.replies)
     }
 
     fn apply_planned(
@@ -442,12 +475,19 @@ impl Inner {
         membership: Option<MembershipChange>,
         loaded: &Loaded,
         plan: &applying::Plan,
-    ) -> Result<Vec<Reply>, TablesError> {
-        let mut replies = Vec::new();
+    ) -> Result<Outcome, TablesError> {
+        let (mut replies, mut decisions) = (Vec::new(), Vec::new());
         let mut changed = Vec::new();
         if let Some(batch) = batch {
             let mut applying = Applying::new(state, loaded, plan, self.observers.has_subscriptions());
-            replies = apply_batch(&mut applying, batch)?;
+            let (rules, is_observed) = (&*self.settings.rules, self.settings.applied.is_some());
+            replies = apply_batch_by(&mut applying, batch, |view, command| {
+                let decision = rules.decide(view, command, batch.moment)?;
+                if is_observed {
+                    decisions.push(decision.clone());
+                }
+                Ok(decision)
+            })?;
             self.unplanned_reads.fetch_add(applying.unplanned(), Ordering::Relaxed);
             changed = applying.into_highest();
         }
@@ -464,8 +504,16 @@ impl Inner {
         }
         self.progress.send_modify(|progress| progress.applied = Some(entry));
         self.observers.advance(newest_position(state.shard()), &changed);
-        Ok(replies)
+        Ok(Outcome { replies, decisions, state_hash: state.shard().chain })
     }
+}
+
+/// What an entry came to.
+struct Outcome {
+    replies: Vec<Reply>,
+    /// Kept only if somebody looks on.
+    decisions: Vec<Decision>,
+    state_hash: u128,
 }
 
 /// The position of the newest event; 0 before the first.

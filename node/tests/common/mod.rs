@@ -13,11 +13,9 @@ use cairn_api::v1;
 use cairn_api::v1::cluster_client::ClusterClient;
 use cairn_api::v1::journal_client::JournalClient;
 use cairn_api::v1::snapshots_client::SnapshotsClient;
-use cairn_node::{
-    DuplexNetwork, FjallFactory, FounderSettings, Network, Node, OnRuntime, OwnProcess, Parts, Settings, StartError, SystemClock,
-};
+use cairn_node::{DuplexNetwork, FjallFactory, FounderSettings, Network, Node, Parts, Settings, StartError};
 use cairn_storage::MemoryDisk;
-use cairn_storage::blocking::{InlineBlocking, ThreadBlocking};
+use cairn_storage::blocking::ThreadBlocking;
 use cairn_storage::fs::{DirLock, DiskSpace, File, Fs, MemoryFs, OpenMode, OsFs};
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
@@ -102,25 +100,19 @@ impl Disk {
         // Each life draws another birth id, as in production.
         seed[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         seed[16] = id as u8;
-        let network = Arc::new(network.clone());
-        let (clock, log_runner, process) = (Arc::new(SystemClock), Arc::new(OnRuntime), Arc::new(OwnProcess));
+        // What does not outlive a node is as for any node without ports.
+        let parts = Parts { network: Arc::new(network.clone()), seed, ..Parts::memory().expect("randomness") };
         match self {
             Self::Memory { fs, tables } => {
                 let (fs, engine) = (Arc::new(fs.clone()), Arc::new(tables.clone()));
-                let (log_fs, blocking) = (fs.clone(), Arc::new(InlineBlocking));
-                Parts { network, clock, seed, fs, log_fs, engine, blocking, log_runner, process, pace: None }
+                Parts { fs: fs.clone(), log_fs: fs, engine, ..parts }
             }
             Self::Files { .. } => Parts {
-                network,
-                clock,
-                seed,
                 fs: Arc::new(OsFs::inline()),
                 log_fs: Arc::new(OsFs::inline()),
                 engine: Arc::new(FjallFactory),
                 blocking: Arc::new(ThreadBlocking::start("test-tables", 2).expect("threads")),
-                log_runner,
-                process,
-                pace: None,
+                ..parts
             },
         }
     }

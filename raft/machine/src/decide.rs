@@ -57,10 +57,22 @@ pub fn decide<V: View>(view: &V, command: &Command, moment: Timestamp) -> Result
 /// # Errors
 /// Only the store's own.
 pub fn apply_batch<S: Store>(store: &mut S, batch: &Batch) -> Result<Vec<Reply>, S::Error> {
+    apply_batch_by(store, batch, |store, command| decide(store, command, batch.moment))
+}
+
+/// As [`apply_batch`], asking `decide` for each decision: for who looks on, or tries other rules.
+///
+/// # Errors
+/// The store's own, and what `decide` gives.
+pub fn apply_batch_by<S: Store>(
+    store: &mut S,
+    batch: &Batch,
+    mut decide: impl FnMut(&S, &Command) -> Result<Decision, S::Error>,
+) -> Result<Vec<Reply>, S::Error> {
     let mut chain = chain::Chain::after(store.shard().chain);
     let mut replies = Vec::with_capacity(batch.commands.len());
     for command in &batch.commands {
-        let decision = decide(store, command, batch.moment)?;
+        let decision = decide(store, command)?;
         chain.add(&decision);
         for change in decision.changes {
             store.change(change)?;

@@ -30,7 +30,7 @@ pub use codec::{DecodeError, Events, FORMAT_VERSION, TaggedEvent};
 pub use command::{
     Claim, Command, Criteria, DeleteSnapshot, DeleteSnapshots, DeleteTo, SaveSnapshot, SnapshotChunk, SnapshotData, Write,
 };
-pub use decide::{Store, apply_batch, decide};
+pub use decide::{Store, apply_batch, apply_batch_by, decide};
 pub use event::{AtomicWrite, Event, Invalid, Payload, StoredEvent};
 pub use ids::{
     JournalId, NodeId, PersistenceId, Position, SaveId, SaveNumber, SequenceNumber, ShardId, Timestamp, WriterEpoch, WriterId,

@@ -233,8 +233,8 @@ fn persistence_id_of(command: &Command) -> &PersistenceId {
     }
 }
 
-/// The state while one batch is applied to it.
-pub(crate) struct Applying<'a> {
+/// A shard's state while one batch is applied to it: what [`super::Rules`] may look at.
+pub struct Applying<'a> {
     state: &'a mut State,
     loaded: &'a Loaded,
     plan: &'a Plan,

@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 pub(crate) mod fixture;
 mod model;
+mod parts;
 mod reading;
 mod removing;
 pub(crate) mod world;
