@@ -4,7 +4,7 @@
 //! log knows nothing of consensus: entries are bytes with a term, a leader and an index.
 //!
 //! Start reading at [`Log::open`]; `frame`, `record` and `opening` are the format, `index` is a shard's log in memory, `writer`
-//! and `preparer` are the two loops, `recovery` reads what a crash left.
+//! and `preparer` are the two loops, `recovery` reads what a crash left, [`inspect`] looks into a segment without opening the log.
 //!
 //! Files: `0000000001.segment` and so on, preallocated; the newest may be a spare that was not begun. A segment is an opening
 //! frame, then data frames, and a closing frame wherever the log was idle. `LAST` says how far the log surely came.
@@ -23,6 +23,7 @@ mod entry;
 mod error;
 mod frame;
 mod index;
+pub mod inspect;
 mod last;
 mod opening;
 mod preparer;

@@ -6,6 +6,7 @@
 //! A header says where it stands (segment, offset) and for which use of the file it was written (generation), so that neither
 //! what a recycled file held before nor a payload that looks like a frame is ever taken for one.
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The format's version; each file carries it. Persisted.
@@ -20,7 +21,7 @@ const MAGIC: [u8; 4] = *b"CRNL";
 
 /// What a frame is for. Persisted: never reuse a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FrameKind {
+pub enum FrameKind {
     /// The first frame of a segment: the state of every shard.
     Opening = 1,
     /// A batch of records.
@@ -113,6 +114,33 @@ impl FrameHeader {
     pub fn stands_at(&self, segment: u32, offset: usize) -> bool {
         self.segment == segment && self.offset as usize == offset
     }
+}
+
+/// What stands where a frame is looked for.
+pub(super) enum Found {
+    Frame(FrameHeader, Bytes),
+    /// A header that was written for this place, whose body is not whole.
+    Torn(FrameHeader),
+    Nothing(NotAHeader),
+    /// A frame of an earlier use of the file.
+    Stale,
+}
+
+/// What stands at `offset` of a segment; `generation` if it is known.
+pub(super) fn look(bytes: &Bytes, number: u32, generation: Option<u64>, offset: usize) -> Found {
+    let header = match FrameHeader::decode(&bytes[offset..(offset + HEADER_BYTES).min(bytes.len())]) {
+        Ok(header) => header,
+        Err(not) => return Found::Nothing(not),
+    };
+    if !header.stands_at(number, offset) || generation.is_some_and(|generation| generation != header.generation) {
+        return Found::Stale;
+    }
+    let end = offset + header.frame_bytes();
+    if end > bytes.len() || !(header.body_bytes as usize).is_multiple_of(FRAME_ALIGNMENT) {
+        return Found::Torn(header);
+    }
+    let body = bytes.slice(offset + HEADER_BYTES..end);
+    if body_checksum(&body) == header.body_checksum { Found::Frame(header, body) } else { Found::Torn(header) }
 }
 
 /// Whether the magic begins `bytes`: a cheap first look.

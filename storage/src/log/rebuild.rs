@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cairn_machine::ShardId;
 
-use super::frame::FRAME_ALIGNMENT;
 use super::index::{Place, ShardIndex};
 use super::opening::{Opening, WrittenShard};
-use super::record::{self, Record, RecordKind};
+use super::record::{Record, RecordKind, Records};
 use crate::EntryId;
 
 /// The shards of a log as far as it has been read.
@@ -44,16 +43,10 @@ impl Rebuild {
 
     /// Takes in the records of one batch; `body` stands at `body_offset` of the segment.
     pub fn apply_body(&mut self, segment: u32, body_offset: usize, body: &Bytes, records: u32) -> Result<(), String> {
-        let mut at = 0;
-        for number in 0..records {
-            let record = record::decode(&body.slice(at..)).ok_or_else(|| format!("record {number} is malformed"))?;
-            let bytes = record.bytes();
-            let place = Place { segment, offset: offset(body_offset + at), bytes: offset(bytes) };
+        for (number, record) in Records::of(body, records).enumerate() {
+            let (at, record) = record?;
+            let place = Place { segment, offset: offset(body_offset + at), bytes: offset(record.bytes()) };
             self.apply(&record, place).map_err(|what| format!("record {number}: shard {}: {what}", record.shard))?;
-            at += bytes;
-        }
-        if body.len() - at >= FRAME_ALIGNMENT || body[at..].iter().any(|byte| *byte != 0) {
-            return Err(format!("{} bytes after the last record", body.len() - at));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use cairn_machine::ShardId;
 
-use super::frame::{u16_at, u32_at, u64_at};
+use super::frame::{FRAME_ALIGNMENT, u16_at, u32_at, u64_at};
 use crate::EntryId;
 
 /// What stands before a record's payload.
@@ -60,6 +60,50 @@ pub(super) fn encode(buffer: &mut BytesMut, kind: RecordKind, shard: ShardId, id
     buffer.put_slice(payload);
     let checksum = crc32fast::hash(&buffer[start + 4..]);
     buffer[start..start + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// The records of a batch's body, each with where in the body it begins. Ends with an error if the body is not what it should be.
+pub(super) struct Records<'a> {
+    body: &'a Bytes,
+    count: u32,
+    next: u32,
+    at: usize,
+}
+
+impl<'a> Records<'a> {
+    pub fn of(body: &'a Bytes, count: u32) -> Self {
+        Self { body, count, next: 0, at: 0 }
+    }
+
+    /// Behind the last record are zeros up to the alignment.
+    fn check_padding(&self) -> Result<(), String> {
+        let padding = &self.body[self.at..];
+        if padding.len() >= FRAME_ALIGNMENT || padding.iter().any(|byte| *byte != 0) {
+            return Err(format!("{} bytes after the last record", padding.len()));
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<(usize, Record), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next > self.count {
+            return None;
+        }
+        let (number, at) = (self.next, self.at);
+        self.next += 1;
+        if number == self.count {
+            return self.check_padding().err().map(Err);
+        }
+        let Some(record) = decode(&self.body.slice(at..)) else {
+            self.next = self.count + 1;
+            return Some(Err(format!("record {number} is malformed")));
+        };
+        self.at += record.bytes();
+        Some(Ok((at, record)))
+    }
 }
 
 /// Reads the record at the start of `bytes`, which may go on behind it. `None`: there is no whole, undamaged record.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use cairn_machine::ShardId;
 
 use super::error::LogError;
-use super::frame::{FRAME_ALIGNMENT, FrameHeader, FrameKind, HEADER_BYTES, NotAHeader, VERSION, body_checksum};
-use super::frame::{may_be_header, next_generation};
+use super::frame::{FRAME_ALIGNMENT, Found, FrameHeader, FrameKind, HEADER_BYTES, NotAHeader, VERSION};
+use super::frame::{look, may_be_header, next_generation};
 use super::last::{LAST_NAME, LastFile, Reached};
 use super::opening::{Opening, WrittenShard};
 use super::preparer::{PREPARING_ENDING, open_segment, segment_number, segment_path};
@@ -139,16 +139,6 @@ struct End {
     closed: bool,
     /// A whole header of the next batch stands at the end, without its body.
     torn: bool,
-}
-
-/// What stands where a frame is looked for.
-enum Found {
-    Frame(FrameHeader, Bytes),
-    /// A header that was written for this place, whose body is not whole.
-    Torn(FrameHeader),
-    Nothing(NotAHeader),
-    /// A frame of an earlier use of the file.
-    Stale,
 }
 
 impl Scan<'_> {
@@ -415,23 +405,6 @@ impl Scan<'_> {
         let (number, offset) = self.end.as_ref().map_or((1, 0), |end| (end.number, end.offset));
         damaged(segment_path(self.dir, number), offset as u64, expected_batch, None, what)
     }
-}
-
-/// What stands at `offset` of a segment; `generation` if it is known.
-fn look(bytes: &Bytes, number: u32, generation: Option<u64>, offset: usize) -> Found {
-    let header = match FrameHeader::decode(&bytes[offset..(offset + HEADER_BYTES).min(bytes.len())]) {
-        Ok(header) => header,
-        Err(not) => return Found::Nothing(not),
-    };
-    if !header.stands_at(number, offset) || generation.is_some_and(|generation| generation != header.generation) {
-        return Found::Stale;
-    }
-    let end = offset + header.frame_bytes();
-    if end > bytes.len() || !(header.body_bytes as usize).is_multiple_of(FRAME_ALIGNMENT) {
-        return Found::Torn(header);
-    }
-    let body = bytes.slice(offset + HEADER_BYTES..end);
-    if body_checksum(&body) == header.body_checksum { Found::Frame(header, body) } else { Found::Torn(header) }
 }
 
 /// Looks from `offset` on for any header that was written for the place where it stands. That its body is whole does not

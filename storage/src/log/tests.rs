@@ -14,6 +14,7 @@ use crate::fs::{MemoryFs, OpenMode};
 mod crash;
 mod damage;
 mod format;
+mod inspect;
 mod model;
 mod order;
 mod segments;
