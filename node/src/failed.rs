@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use cairn_machine::ShardId;
 use cairn_raft::{BirthError, Fatal};
 use cairn_storage::log::LogError;
 use cairn_storage::{EngineError, TablesError};
@@ -54,6 +55,17 @@ pub enum StartError {
     /// A shard cannot be opened.
     #[error(transparent)]
     Shard(#[from] cairn_raft::StartError),
+}
+
+/// Why there is no digest of a shard. Nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DigestError {
+    /// The cluster has no such shard.
+    #[error("shard {0} is not one of the cluster's")]
+    NoSuchShard(ShardId),
+    /// Its tables cannot be read.
+    #[error("read the tables: {0}")]
+    Tables(#[from] TablesError),
 }
 
 /// Why a running node cannot go on: the process must end.

@@ -33,14 +33,15 @@ mod server;
 mod service;
 mod settings;
 
-pub use cairn_raft::Pace;
+pub use cairn_raft::{GroupMembers, GroupStatus, NodeInfo, Pace, Replication, Role, Voted};
+pub use cairn_storage::EntryId;
 pub use cairn_storage::tables::{AppliedEntry, AppliedObserver, Applying, CairnRules, Rules};
 pub use clock::{Clock, SystemClock};
 pub use embedded::EmbeddedError;
-pub use failed::{Failed, StartError};
+pub use failed::{DigestError, Failed, StartError};
 pub use identity::IdentityError;
 pub use network::{DuplexNetwork, Io, Listener, Network, ReadWrite, TcpNetwork};
-pub use node::{Addresses, Node};
+pub use node::{Addresses, Node, ShardDigest};
 pub use parts::{EngineFactory, FjallFactory, LogRunner, OnRuntime, OnThread, Parts};
 pub use process::{OwnProcess, Process, Usage};
 pub use settings::{

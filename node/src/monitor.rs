@@ -275,7 +275,7 @@ fn not_ready(status: &GroupStatus, lacks: u64) -> Option<Reason> {
 
 #[cfg(test)]
 mod tests {
-    use cairn_raft::{GroupMembers, NodeInfo, Role};
+    use cairn_raft::{GroupMembers, NodeInfo, Role, Voted};
 
     use super::*;
 
@@ -283,6 +283,7 @@ mod tests {
         GroupStatus {
             shard: ShardId(1),
             term: 3,
+            vote: Voted::default(),
             role: Role::Follower,
             leader: Some(NodeInfo::default()),
             last: Some(committed),

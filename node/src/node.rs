@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_machine::{NodeId, ShardId};
-use cairn_raft::{Group, Groups, Identity, Peers};
+use cairn_raft::{Group, GroupStatus, Groups, Identity, Peers};
+use cairn_storage::EntryId;
 use cairn_storage::fs::DirLock;
 use cairn_storage::log::Log;
 use rand::SeedableRng;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::connector::NetworkConnector;
 use crate::core::{Core, Shard};
-use crate::failed::{Failed, StartError};
+use crate::failed::{DigestError, Failed, StartError};
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::network::{Guard, Network};
@@ -72,6 +73,15 @@ pub struct Addresses {
     pub peer: String,
     /// For operators; none if there is no such port.
     pub http: Option<String>,
+}
+
+/// What a shard's tables hold on one node, in one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardDigest {
+    /// The last entry that was applied; none: the shard is empty.
+    pub applied: Option<EntryId>,
+    /// Over everything stored then.
+    pub hash: u128,
 }
 
 impl Node {
@@ -139,6 +149,25 @@ impl Node {
     #[must_use]
     pub fn leads(&self) -> Vec<ShardId> {
         self.inner.core.shards.iter().filter(|shard| shard.group.is_leader()).map(|shard| shard.id).collect()
+    }
+
+    /// What this node knows of each shard, by their numbers.
+    #[must_use]
+    pub fn status(&self) -> Vec<GroupStatus> {
+        self.inner.core.shards.iter().map(|shard| shard.group.status()).collect()
+    }
+
+    /// One number over everything that this node stores of a shard: replicas that have applied the same entry have the same. It tells
+    /// whether replicas really hold the same, beyond [`GroupStatus::state_hash`], which says that they decided the same.
+    ///
+    /// As costly as a checkpoint: it flushes the tables and reads them as a whole. Comparable between nodes of one version of Cairn.
+    ///
+    /// # Errors
+    /// See [`DigestError`].
+    pub async fn shard_digest(&self, shard: ShardId) -> Result<ShardDigest, DigestError> {
+        let found = self.inner.core.shards.get(usize::from(shard.0)).ok_or(DigestError::NoSuchShard(shard))?;
+        let (applied, hash) = found.tables().digest().await?;
+        Ok(ShardDigest { applied, hash })
     }
 
     /// Stops the node: hands leadership over, finishes what is in flight, flushes and closes. Bounded by the settings' deadline.

@@ -171,6 +171,7 @@ impl Group {
         GroupStatus {
             shard: self.shard(),
             term: metrics.current_term,
+            vote: status::voted(&metrics.vote),
             role: match metrics.running_state {
                 Ok(()) => status::role(metrics.state),
                 Err(_) => status::Role::Stopped,

@@ -47,7 +47,7 @@ pub use pace::Pace;
 pub use peers::{Hello, PeerConnector, Peers};
 pub use service::PeerService;
 pub use settings::{GroupSettings, Timing};
-pub use status::{GroupMembers, GroupStatus, Leadership, Replication, Role};
+pub use status::{GroupMembers, GroupStatus, Leadership, Replication, Role, Voted};
 
 #[allow(missing_docs, clippy::all, unused_qualifications, reason = "generated; its comments are in the protocol's file")]
 pub(crate) mod proto {

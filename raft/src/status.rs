@@ -7,7 +7,7 @@ use cairn_machine::{NodeId, ShardId};
 use openraft::{Instant, RaftMetrics, ServerState};
 
 use crate::identity::NodeInfo;
-use crate::type_config::{StoredMembers, Types};
+use crate::type_config::{Ballot, StoredMembers, Types};
 
 /// What a node is in a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,12 +66,23 @@ impl GroupMembers {
 /// How far a follower or learner is, as the leader sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replication {
-    /// The last entry that it is known to have.
+    /// The last entry that it is known to have: it has answered that it is durable there.
     pub matched: Option<u64>,
     /// Entries that it does not have yet.
     pub lag_entries: u64,
     /// Since its last answer; none if it never answered this leader.
     pub silent: Option<Duration>,
+}
+
+/// A vote as a node gave it: durable before anybody heard of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Voted {
+    /// In which term.
+    pub term: u64,
+    /// For whom; in term 0 for nobody.
+    pub node_id: NodeId,
+    /// Whether that one is known to have been elected.
+    pub is_elected: bool,
 }
 
 /// A shard's core at one moment.
@@ -81,6 +92,8 @@ pub struct GroupStatus {
     pub shard: ShardId,
     /// The term of the newest vote.
     pub term: u64,
+    /// The newest vote of this node.
+    pub vote: Voted,
     /// What this node is.
     pub role: Role,
     /// Who leads, if known.
@@ -103,6 +116,11 @@ pub struct GroupStatus {
     pub replication: BTreeMap<NodeId, Replication>,
     /// Index and hash of the state: equal indexes have equal hashes on all replicas.
     pub state_hash: Option<(u64, u128)>,
+}
+
+pub(crate) fn voted(ballot: &Ballot) -> Voted {
+    let leader = &ballot.leader_id;
+    Voted { term: leader.term, node_id: NodeId(leader.node_id), is_elected: ballot.committed }
 }
 
 pub(crate) fn role(state: ServerState) -> Role {

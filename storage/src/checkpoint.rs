@@ -8,6 +8,7 @@
 //! - Each frame's checksum covers the frames before it: one that is missing, repeated, out of order or changed is refused.
 //! - An installed generation becomes current only when every record is durable, in one step.
 
+mod digest;
 mod frame;
 mod install;
 mod record;
@@ -110,13 +111,22 @@ impl Checkpoint {
     }
 }
 
+/// Rows from a key on, as many as one frame takes; none behind the last.
+fn next_rows(view: &dyn TableView, from: &[u8]) -> Result<Vec<(Bytes, Bytes)>, TablesError> {
+    Ok(view.scan(Scan::ascending(from, &Family::Removal.end(), FRAME_ROWS_MAX, FRAME_BYTES_TARGET))?)
+}
+
+/// The key that comes next.
+fn after(key: &Bytes) -> Bytes {
+    [key.as_ref(), &[0]].concat().into()
+}
+
 fn next_frame(
     view: &dyn TableView,
     shard: ShardId,
     mut cursor: CheckpointCursor,
 ) -> Result<(Bytes, Option<CheckpointCursor>), TablesError> {
-    let end = Family::Removal.end();
-    let rows = view.scan(Scan::ascending(&cursor.next_key, &end, FRAME_ROWS_MAX, FRAME_BYTES_TARGET))?;
+    let rows = next_rows(view, &cursor.next_key)?;
     let mut body = Vec::with_capacity(FRAME_BYTES_TARGET / 4);
     if cursor.link.is_first() {
         Record::Opening { shard }.encode(&mut body);
@@ -127,7 +137,7 @@ fn next_frame(
         let frame = cursor.link.seal(FrameKind::End, &body);
         return Ok((frame, None));
     };
-    cursor.next_key = [last.as_ref(), &[0]].concat().into();
+    cursor.next_key = after(last);
     for (key, value) in &rows {
         for record in Record::of_row(key, value)? {
             record.encode(&mut body);

@@ -228,3 +228,27 @@ async fn a_checkpoint_of_version_1_is_installed_and_is_what_is_made_today() {
     tables.switch(complete).await.expect("switches");
     check(&tables, &world.model).await;
 }
+
+#[tokio::test]
+async fn a_digest_is_the_same_whatever_a_replica_flushed_removed_or_installed_and_tells_every_difference() {
+    let mut reference = furnished(Place::memory(), small(usize::MAX)).await;
+    // Rows of `a` that were flushed are removed after this, where they were flushed.
+    reference.apply(vec![delete("a", 20, true), delete("b", 9, true)]).await;
+    let digest = reference.tables().digest().await.expect("is made");
+    assert_eq!(digest.0.map(|entry| entry.index), Some(reference.applied_index()));
+    for memtable_bytes_max in [1_000, 4_000, 20_000] {
+        let mut world = furnished(Place::memory(), small(memtable_bytes_max)).await;
+        world.flush().await;
+        world.apply(vec![delete("a", 20, true), delete("b", 9, true)]).await;
+        assert_eq!(world.tables().digest().await.expect("is made"), digest, "flushed every {memtable_bytes_max} bytes");
+        world.reclaimed().await;
+        assert_eq!(world.tables().digest().await.expect("is made"), digest, "after space was given back");
+        let (_engine, tables) = empty_tables().await;
+        let checkpoint = world.tables().checkpoint().await.expect("is made");
+        let complete = install(&tables, &frames(&checkpoint).await).await.expect("is whole");
+        tables.switch(complete).await.expect("switches");
+        assert_eq!(tables.digest().await.expect("is made"), digest, "installed");
+        world.append("a", 1).await;
+        assert_ne!(world.tables().digest().await.expect("is made").1, digest.1, "one event more");
+    }
+}

@@ -8,7 +8,7 @@ use cairn_machine::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::world::{Place, World, event, id, save, small, writer};
+use super::world::{Place, World, event, id, open, save, small, writer};
 
 /// One step of a history; what it means is worked out against the model when it is done.
 #[derive(Clone, Debug)]
@@ -191,6 +191,12 @@ async fn run(place: Place, memtable_bytes_max: usize, steps: Vec<Step>) {
     world.check().await;
     world.flush().await;
     world.check().await;
+    let digest = world.tables().digest().await.expect("is made");
+    let replica = open(&Place::memory().engine(), &small(usize::MAX), None).await.expect("opens");
+    for applied in &world.log {
+        replica.apply(applied.entry, Some(&applied.batch), None).await.expect("applies");
+    }
+    assert_eq!(replica.digest().await.expect("is made"), digest, "a replica that flushed once has the same");
 }
 
 fn block_on(future: impl Future<Output = ()>) {

@@ -17,15 +17,6 @@ fn rows(world: &World, family: Family) -> usize {
     table.scan_keys(Scan::ascending(&family.start(), &family.end(), usize::MAX, usize::MAX)).expect("scans").len()
 }
 
-async fn reclaimed(world: &World) {
-    let done = async {
-        while world.tables().statistics().await.journals_to_reclaim > 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), done).await.expect("removed in time");
-}
-
 #[tokio::test]
 async fn a_logical_deletion_hides_and_a_permanent_one_removes() {
     let mut world = World::new(Place::memory(), small(1_000_000)).await;
@@ -41,7 +32,7 @@ async fn a_logical_deletion_hides_and_a_permanent_one_removes() {
     assert_eq!(rows(&world, Family::Chunk), full, "hidden events are still there");
     world.apply(vec![delete("a", 95, true)]).await;
     world.flush().await;
-    reclaimed(&world).await;
+    world.reclaimed().await;
     assert_eq!(rows(&world, Family::Chunk), full - 9, "the chunk that reaches beyond the removal stays whole");
     assert_eq!(rows(&world, Family::Removal), 0);
     world.check().await;
@@ -71,7 +62,7 @@ async fn tags_go_with_their_events() {
     assert_eq!(rows(&world, Family::Tag), 20);
     world.apply(vec![delete("a", 29, true)]).await;
     world.flush().await;
-    reclaimed(&world).await;
+    world.reclaimed().await;
     assert_eq!((rows(&world, Family::Chunk), rows(&world, Family::Tag)), (1, 2));
     world.check().await;
 }
@@ -109,7 +100,7 @@ async fn a_removal_goes_on_after_a_restart() {
     failed.wait_for(Option::is_some).await.expect("the tables are there");
     disk.restart();
     world.restart().await;
-    reclaimed(&world).await;
+    world.reclaimed().await;
     assert_eq!((rows(&world, Family::Chunk), rows(&world, Family::Removal)), (0, 0));
     world.check().await;
 }

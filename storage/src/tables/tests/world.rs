@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -84,7 +85,7 @@ pub(crate) struct World {
 /// Settings under which everything happens soon.
 pub(crate) fn small(memtable_bytes_max: usize) -> TablesSettings {
     // Tests say themselves when they flush.
-    let flush_removals_after = std::time::Duration::from_secs(3600);
+    let flush_removals_after = Duration::from_secs(3600);
     TablesSettings {
         memtable_bytes_max,
         cached_heads_max: 2,
@@ -175,6 +176,16 @@ impl World {
     pub(crate) async fn flush(&self) {
         let flushed = self.tables().flush().await.expect("flushes");
         assert_eq!(flushed.map_or(0, |entry| entry.index), self.applied_index());
+    }
+
+    /// Waits until the space of what was permanently deleted is given back.
+    pub(crate) async fn reclaimed(&self) {
+        let done = async {
+            while self.tables().statistics().await.journals_to_reclaim > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), done).await.expect("removed in time");
     }
 
     /// Compares everything that can be read.
