@@ -71,7 +71,7 @@ pub(super) async fn collect(session: &mut Session, persistence_id: &PersistenceI
             Ok(None) => break None,
             Err(error) => break Some(error),
         }
-        if is_slow && session.dice.chance(0.2) {
+        if is_slow && session.dice.chance(0.2) && !session.until.is_over() {
             session.pause().await;
         }
     };
