@@ -8,6 +8,7 @@
 //! one table from domain error to gRPC code; [`event`], [`write`](mod@write), [`journal`], [`snapshot`] and [`reply`] hold the
 //! conversions.
 
+pub mod codec;
 pub mod event;
 pub mod failure;
 pub mod journal;
