@@ -17,6 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, registry};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::entropy;
+
 /// Lines that are kept for people.
 const LINES_KEPT_MAX: usize = 400;
 
@@ -145,7 +147,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Chronicle {
         let mut words = Words::default();
         event.record(&mut words);
         let host = context.event_scope(event).into_iter().flatten().find_map(|span| host_of(&span)).unwrap_or_default();
-        let at = turmoil::sim_elapsed().unwrap_or_default();
+        // Between two ticks nobody's turn it is, but the thread is the world's.
+        let at = turmoil::sim_elapsed().unwrap_or_else(entropy::elapsed);
         let text = format!("{}{}", words.message, words.rest);
         let mut state = self.lock();
         if self.detail != Detail::Lines {

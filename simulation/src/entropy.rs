@@ -74,7 +74,7 @@ pub enum NotDeterministic {
 ///
 /// # Errors
 /// [`NotDeterministic`], whose text holds the lines to add.
-pub(crate) fn check() -> Result<(), NotDeterministic> {
+pub fn check() -> Result<(), NotDeterministic> {
     if !cfg!(tokio_unstable) {
         return Err(NotDeterministic::Scheduler);
     }
@@ -175,6 +175,11 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
     0
 }
 
+/// How long the world that holds this thread has been going.
+pub(crate) fn elapsed() -> Duration {
+    Duration::from_nanos(HELD.get().map_or(0, |held| held.elapsed))
+}
+
 /// How long this thread has worked.
 #[expect(unsafe_code, reason = "the C library's interface")]
 pub(crate) fn thread_cpu() -> Duration {
@@ -187,4 +192,41 @@ pub(crate) fn thread_cpu() -> Duration {
 /// When simulated worlds begin, in microseconds since 1970 UTC.
 pub(crate) fn epoch_micros() -> i64 {
     (EPOCH_SECONDS * 1_000_000).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_program_can_run_worlds_that_repeat() {
+        assert!(check().is_ok());
+    }
+
+    #[test]
+    fn the_lines_to_add_are_those_of_our_own_settings() {
+        let (text, ours) = (NotDeterministic::Scheduler.to_string(), include_str!("../../.cargo/config.toml"));
+        let shown: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+        assert_eq!(shown.len(), 2, "a table and a key: {text}");
+        assert!(ours.contains(&shown.join("\n")), "{shown:?}");
+    }
+
+    #[test]
+    fn a_program_whose_system_calls_are_its_own_is_told_how_to_link() {
+        for error in [NotDeterministic::Randomness, NotDeterministic::Clock] {
+            let text = error.to_string();
+            assert!(
+                text.contains("no run repeats") && text.to_lowercase().contains("link cairn-simulation statically"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_held_thread_draws_the_same_and_stands_in_time_and_others_do_not() {
+        let drawn = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 7_u64);
+        assert_eq!(in_fresh_thread(drawn), in_fresh_thread(drawn));
+        let free = || std::thread::scope(|scope| scope.spawn(drawn).join().expect("nothing here panics"));
+        assert_ne!(free(), free());
+    }
 }

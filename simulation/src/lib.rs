@@ -1,6 +1,9 @@
 //! Cairn's simulated world: the real node, the real client and the real rules in one deterministic process, from one seed.
 //!
-//! Where to start reading: [`Plan`] is everything that is drawn before a world begins, [`run`] runs one, [`Report`] is what came of it.
+//! For users: [`Simulation`] runs their own workload in such a world, within a plain `#[test]`; [`Cluster`] is what their closures hold.
+//! `examples/partition.rs` is a script, `examples/bank.rs` a swarm.
+//!
+//! Where to start reading the rest: [`Plan`] is everything that is drawn before a world begins, [`run`] runs one, [`Report`] is what came of it.
 //! `world` moves it along, `machine` is where a node lives, `disk` and `fault` are what goes wrong, `workload` is what clients do,
 //! `history` what they were told.
 //!
@@ -12,6 +15,7 @@ mod audit;
 mod blocking;
 mod chronicle;
 mod clock;
+mod cluster;
 mod dice;
 mod disk;
 mod entropy;
@@ -23,17 +27,23 @@ mod machine;
 mod network;
 mod plan;
 mod properties;
+mod replicas;
+mod simulation;
 mod stamp;
+mod summary;
 mod workload;
 mod world;
 
 pub use audit::AUDITOR;
 pub use chronicle::{Chronicled, Detail, Line};
+pub use cluster::Cluster;
 pub use dice::Dice;
 pub use disk::{Access, DiskSpeed};
-pub use entropy::NotDeterministic;
+pub use entropy::{NotDeterministic, check};
 pub use fault::{Cut, Fault, Scheduled, Who};
 pub use history::{Answer, Call, Fresh, Operation, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
 pub use plan::{Load, Plan};
+pub use simulation::Simulation;
 pub use stamp::Stamp;
+pub use summary::{Broken, Summary};
 pub use world::{Report, Violation, run};

@@ -11,7 +11,7 @@ use crate::disk::{Access, DiskSpeed};
 use crate::fault::{Cut, Fault, Scheduled, Who};
 
 /// When faults begin: by then the cluster is born.
-const FAULTS_FROM: Duration = Duration::from_secs(3);
+pub(crate) const FAULTS_FROM: Duration = Duration::from_secs(3);
 /// For how long there are faults.
 const FAULTS_FOR: Duration = Duration::from_secs(57);
 

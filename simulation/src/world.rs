@@ -4,9 +4,10 @@
 //! power and links, damage disks, look at every node.
 
 mod faults;
+mod guests;
 mod operator;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cairn_machine::ShardId;
-use cairn_node::{FounderSettings, Settings};
+use cairn_node::{FounderSettings, Role, Settings};
 use turmoil::Sim;
 
 use crate::audit::{self, AUDITOR};
@@ -27,10 +28,14 @@ use crate::links::Links;
 use crate::machine::{Machine, Tables, client_address, peer_address};
 use crate::plan::Plan;
 use crate::properties;
+use crate::replicas;
 use crate::workload::{self, Until};
 
 use faults::Active;
+use guests::Guests;
 use operator::Operator;
+
+pub(crate) use guests::{Ended, GuestList};
 
 /// Messages that a socket holds; turmoil's default is too few for HTTP/2.
 const TCP_CAPACITY: usize = 65_536;
@@ -84,6 +89,11 @@ static TURN: Mutex<()> = Mutex::new(());
 /// # Panics
 /// If the system gives no thread.
 pub fn run(plan: Plan, detail: Detail) -> Result<Report, NotDeterministic> {
+    run_with(plan, detail, GuestList::default())
+}
+
+/// As [`run`], with guests in place of the workload if there are any.
+pub(crate) fn run_with(plan: Plan, detail: Detail, guests: GuestList) -> Result<Report, NotDeterministic> {
     entropy::check()?;
     // One world at a time in a process: see `entropy::align_task_ids`.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,16 +102,16 @@ pub fn run(plan: Plan, detail: Detail) -> Result<Report, NotDeterministic> {
         clippy::disallowed_methods,
         reason = "a fresh thread, so that no hash key or generator carries over from another world"
     )]
-    let thread = std::thread::spawn(move || run_here(plan, detail));
+    let thread = std::thread::spawn(move || run_here(plan, detail, guests));
     Ok(thread.join().unwrap_or_else(|_| panic!("world {seed}: the harness itself panicked")))
 }
 
-fn run_here(plan: Plan, detail: Detail) -> Report {
+fn run_here(plan: Plan, detail: Detail, guests: GuestList) -> Report {
     let chronicle = Chronicle::new(detail);
     let mut report = chronicle.record(|| {
         let hold = Hold::take(plan.seed);
         entropy::align_task_ids();
-        let mut world = World::new(plan, hold);
+        let mut world = World::new(plan, hold, guests);
         let outcome = catch_unwind(AssertUnwindSafe(|| world.go()));
         let violation = match outcome {
             Ok(outcome) => outcome.err(),
@@ -133,6 +143,7 @@ pub(crate) struct World {
     active: Vec<Active>,
     links: Links,
     operator: Operator,
+    guests: Guests,
     history: History,
     until: Until,
     /// How many clients have ended.
@@ -142,7 +153,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn new(plan: Plan, hold: Hold) -> Self {
+    fn new(plan: Plan, hold: Hold, guests: GuestList) -> Self {
         let dice = Dice::new(plan.seed).stream("world");
         let mut sim = turmoil::Builder::new()
             .tick_duration(plan.tick)
@@ -165,7 +176,9 @@ impl World {
             });
         }
         let (history, until, ended) = (History::default(), Until::default(), Rc::new(Cell::new(0)));
-        for client in 1..=plan.load.clients {
+        let guests = Guests::start(&mut sim, &plan, guests, &ended);
+        let clients = if guests.are_here() { 0 } else { plan.load.clients };
+        for client in 1..=clients {
             let (plan, history, until, ended) = (plan.clone(), history.clone(), until.clone(), ended.clone());
             sim.client(client_host(client), async move {
                 workload::run(client, &plan, history, until).await;
@@ -184,6 +197,7 @@ impl World {
             active: Vec::new(),
             links: Links::default(),
             operator,
+            guests,
             history,
             until,
             ended,
@@ -193,16 +207,18 @@ impl World {
     }
 
     fn go(&mut self) -> Result<(), Violation> {
-        while self.now() < self.plan.faults_end {
+        while self.now() < self.plan.faults_end && !self.guests_are_done() {
             self.begin_faults();
             self.step()?;
         }
         self.heal();
         self.until.stop();
-        let clients = self.plan.load.clients;
-        let bound = self.plan.load.deadline + CLIENTS_END_MAX;
-        self.step_until("L3", "every operation ends by its deadline", bound, |world| world.ended.get() == clients)?;
+        let bound = self.clients_end_max();
+        self.step_until("L3", "every operation ends by its deadline", bound, |world| world.clients_have_ended())?;
         self.step_until("L1", "every node is ready once the cluster is healed", READY_MAX, World::all_ready)?;
+        if self.guests.are_here() {
+            return self.check_replicas();
+        }
         let audited = Rc::new(Cell::new(false));
         let (plan, history, done) = (self.plan.clone(), self.history.clone(), audited.clone());
         self.note("audit");
@@ -213,6 +229,20 @@ impl World {
         });
         self.step_until("L1", "a healed cluster serves", AUDIT_MAX, |_| audited.get())?;
         self.judge()
+    }
+
+    /// What is audited after guests, whose journals hold what they like.
+    fn check_replicas(&mut self) -> Result<(), Violation> {
+        let checked = Rc::new(RefCell::new(None));
+        let (plan, done) = (self.plan.clone(), checked.clone());
+        self.note("audit");
+        self.sim.client("auditor", async move {
+            *done.borrow_mut() = Some(replicas::check(&plan).await);
+            Ok(())
+        });
+        self.step_until("L1", "a healed cluster serves", AUDIT_MAX, |_| checked.borrow().is_some())?;
+        let outcome = checked.borrow_mut().take().expect("it is there");
+        outcome.map_err(|(property, what)| self.violation(property, what))
     }
 
     /// Holds the history against every property.
@@ -235,6 +265,7 @@ impl World {
         self.hold.set_elapsed(self.sim.elapsed());
         self.end_faults();
         self.attend_machines();
+        self.serve_guests()?;
         let stepped = self.sim.step();
         stepped.map(|_| ()).map_err(|error| self.violation("panic", error.to_string()))
     }
@@ -255,6 +286,10 @@ impl World {
             self.step()?;
         }
         Ok(())
+    }
+
+    fn clients_have_ended(&self) -> bool {
+        self.ended.get() == self.plan.load.clients
     }
 
     fn all_ready(&mut self) -> bool {
@@ -293,8 +328,12 @@ impl World {
     }
 
     fn leader(&self, shard: u16) -> Option<Machine> {
-        let leads = |machine: &&Machine| machine.node().is_some_and(|node| node.leads().contains(&ShardId(shard)));
-        self.machines.iter().find(leads).cloned()
+        let led_term = |machine: &&Machine| {
+            let status = machine.node()?.status().into_iter().find(|status| status.shard == ShardId(shard))?;
+            (status.role == Role::Leader).then_some(status.term)
+        };
+        // One that is cut off may take itself for the leader long after another was elected.
+        self.machines.iter().filter(|machine| led_term(machine).is_some()).max_by_key(led_term).cloned()
     }
 
     fn now(&self) -> Duration {
@@ -302,7 +341,8 @@ impl World {
     }
 
     fn note(&self, what: impl std::fmt::Display) {
-        tracing::info!(target: "world", at = ?self.now(), "{what}");
+        self.hold.set_elapsed(self.now());
+        tracing::info!(target: "world", "{what}");
     }
 
     fn violation(&self, property: &'static str, what: impl Into<String>) -> Violation {

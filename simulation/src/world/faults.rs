@@ -30,12 +30,13 @@ impl World {
                 return;
             }
             self.next_fault += 1;
-            self.begin(scheduled);
+            let _ = self.begin(scheduled);
         }
     }
 
-    fn begin(&mut self, Scheduled { lasts, fault, .. }: Scheduled) {
-        let Some(machine) = self.find(fault) else { return };
+    /// Begins a fault; the node that it hit, none if there was none to hit.
+    pub(super) fn begin(&mut self, Scheduled { lasts, fault, .. }: Scheduled) -> Option<u64> {
+        let machine = self.find(fault)?;
         self.note(format!("{fault:?} at {} for {lasts:?}", machine.host()));
         *self.faults.entry(fault.kind()).or_default() += 1;
         match fault {
@@ -59,6 +60,7 @@ impl World {
         }
         self.active.push(Active { fault, node: machine.id(), began: self.now(), ends: self.now() + lasts });
         self.set_links();
+        Some(machine.id())
     }
 
     /// Ends the faults whose time is over.
