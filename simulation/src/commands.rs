@@ -1,28 +1,37 @@
 //! The commands.
 
-use std::collections::BTreeMap;
-use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use cairn_simulation::{Detail, Plan, Report};
+use cairn_simulation::{Detail, Plan, Report, Summary};
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use quanta::Instant;
 
+use crate::failures::Failures;
+use crate::job::{Job, Shape};
+use crate::progress::Progress;
 use crate::tally::Tally;
+use crate::workers;
 
-/// Lines of a world that are shown when it broke something.
-const LINES_SHOWN: usize = 60;
+/// Where failing seeds are kept, from where the command is typed.
+const FAILURES: &str = "target/simulation-failures";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Runs worlds, each with another mixture of faults.
+    /// Runs worlds, each with another mixture of faults; first those that broke something before.
     Run(RunArguments),
     /// Runs one world again, to the letter.
     Replay(ReplayArguments),
     /// Runs worlds twice, in processes of their own, and compares their whole traces.
     Determinism(DeterminismArguments),
+    /// Runs new worlds for a time, and keeps the seeds of those that break something.
+    Soak(SoakArguments),
+    /// Runs the worlds that it reads.
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Args)]
@@ -33,9 +42,11 @@ pub(crate) struct RunArguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Only worlds of so many nodes: 3, 5 or 7.
-    #[arg(long)]
-    nodes: Option<u64>,
+    #[command(flatten)]
+    shape: Shape,
+    /// The file of seeds that are tried first; those that break nothing any more leave it.
+    #[arg(long, default_value = FAILURES)]
+    failures: PathBuf,
 }
 
 #[derive(Args)]
@@ -43,9 +54,8 @@ pub(crate) struct ReplayArguments {
     /// Which seed.
     #[arg(long)]
     seed: u64,
-    /// As it was run: of so many nodes.
-    #[arg(long)]
-    nodes: Option<u64>,
+    #[command(flatten)]
+    shape: Shape,
     /// Prints every message and every answer.
     #[arg(long)]
     trace: bool,
@@ -54,7 +64,7 @@ pub(crate) struct ReplayArguments {
     preceded_by: u64,
     /// Writes what clients did, one operation a line, into this file.
     #[arg(long)]
-    history: Option<std::path::PathBuf>,
+    history: Option<PathBuf>,
     /// Prints the hash of the trace and nothing else.
     #[arg(long, hide = true)]
     hash: bool,
@@ -70,74 +80,102 @@ pub(crate) struct DeterminismArguments {
     from: u64,
 }
 
+#[derive(Args)]
+pub(crate) struct SoakArguments {
+    /// For how long.
+    #[arg(long)]
+    minutes: u64,
+    /// The first seed; drawn if it is not given.
+    #[arg(long)]
+    from: Option<u64>,
+    #[command(flatten)]
+    shape: Shape,
+    /// The file that keeps failing seeds.
+    #[arg(long, default_value = FAILURES)]
+    failures: PathBuf,
+}
+
 /// Whether nothing broke.
 pub(crate) fn run(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run(arguments) => run_many(&arguments),
+        Command::Run(arguments) => run_many(arguments),
         Command::Replay(arguments) => replay(&arguments),
         Command::Determinism(arguments) => determinism(&arguments),
+        Command::Soak(arguments) => soak(arguments),
+        Command::Worker => workers::serve().map(|()| true),
     }
 }
 
-fn plan(seed: u64, nodes: Option<u64>) -> anyhow::Result<Plan> {
-    match nodes {
-        None => Ok(Plan::draw(seed)),
-        Some(nodes @ (3 | 5 | 7)) => Ok(Plan::draw_of(seed, nodes)),
-        Some(nodes) => anyhow::bail!("--nodes {nodes}: a world has 3, 5 or 7 nodes"),
+fn run_many(RunArguments { seeds, from, shape, failures }: RunArguments) -> anyhow::Result<bool> {
+    Job { seed: from, shape: shape.clone() }.plan()?;
+    let failures = Failures::open(&failures)?;
+    let before: Vec<Job> = failures.jobs().cloned().collect();
+    if !before.is_empty() {
+        println!("first {} that broke something before", before.len());
     }
+    let progress = Progress::new(Some(seeds + before.len() as u64))?;
+    let jobs = (from..from + seeds).map(|seed| Job { seed, shape: shape.clone() });
+    Course::new(progress, failures, |failures, job, is_broken| if is_broken { Ok(()) } else { failures.note(job, false) })
+        .run(before.clone().into_iter().chain(jobs.filter(|job| !before.contains(job))))
 }
 
-fn run_many(arguments: &RunArguments) -> anyhow::Result<bool> {
-    plan(arguments.from, arguments.nodes)?;
-    let progress = ProgressBar::new(arguments.seeds).with_style(
-        ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {elapsed} of {duration}  {msg}")
-            .context("the bar's template")?,
-    );
-    let (next, tally) = (AtomicU64::new(arguments.from), Mutex::new(Tally::default()));
-    let end = arguments.from + arguments.seeds;
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    std::thread::scope(|scope| {
-        let work = || {
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= end {
-                    return anyhow::Ok(());
-                }
-                let report = cairn_simulation::run(plan(seed, arguments.nodes)?, Detail::Lines)?;
-                let mut tally = tally.lock().expect("nobody panics while holding it");
-                tally.add(&report);
-                progress.inc(1);
-                progress.set_message(format!("{} violations", tally.violations.len()));
-                if report.violation.is_some() {
-                    progress.suspend(|| show(&report, arguments.nodes));
-                }
+fn soak(SoakArguments { minutes, from, shape, failures }: SoakArguments) -> anyhow::Result<bool> {
+    let from = from.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    Job { seed: from, shape: shape.clone() }.plan()?;
+    println!("from seed {from}");
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let jobs = (from..).map(|seed| Job { seed, shape: shape.clone() }).take_while(|_| Instant::now() < end);
+    Course::new(Progress::new(None)?, Failures::open(&failures)?, Failures::note).run(jobs)
+}
+
+/// How the file of failures is kept.
+type Keep = fn(&mut Failures, &Job, bool) -> anyhow::Result<()>;
+
+/// Many worlds under way.
+struct Course {
+    progress: Progress,
+    tally: Tally,
+    failures: Failures,
+    keep: Keep,
+    broken: Vec<Job>,
+}
+
+impl Course {
+    fn new(progress: Progress, failures: Failures, keep: Keep) -> Self {
+        Self { progress, tally: Tally::default(), failures, keep, broken: Vec::new() }
+    }
+
+    /// Whether nothing broke.
+    fn run(self, jobs: impl Iterator<Item = Job> + Send) -> anyhow::Result<bool> {
+        let this = Mutex::new((self, Ok(())));
+        workers::run_all(jobs, |job, summary| {
+            let mut locked = this.lock().expect("nobody panics while holding it");
+            let (course, kept) = &mut *locked;
+            let noted = course.take(job, &summary);
+            if kept.is_ok() {
+                *kept = noted;
             }
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
-    })?;
-    progress.finish_and_clear();
-    let tally = tally.into_inner().expect("nobody panicked");
-    println!("{}", tally.table());
-    if !tally.violations.is_empty() {
-        println!("violations at seeds {:?}", tally.violations);
+        })?;
+        let (course, kept) = this.into_inner().expect("nobody panicked");
+        course.progress.finish();
+        println!("{}", course.tally.table());
+        for job in &course.broken {
+            println!("broken: {}", job.replay_command());
+        }
+        kept?;
+        Ok(course.tally.is_whole())
     }
-    Ok(tally.violations.is_empty())
-}
 
-/// Everything that a person needs to go on with a world that broke something.
-fn show(report: &Report, nodes: Option<u64>) {
-    let Some(violation) = &report.violation else { return };
-    println!("\nseed {}: {} broken at {:?}", report.plan.seed, violation.property, violation.at);
-    println!("  {}", violation.what);
-    println!("  plan: {}", serde_json::to_string(&report.plan).expect("a plan serializes"));
-    println!("  the last lines:");
-    let lines = &report.chronicle.lines;
-    for line in &lines[lines.len().saturating_sub(LINES_SHOWN)..] {
-        println!("    {line}");
+    fn take(&mut self, job: &Job, summary: &Summary) -> anyhow::Result<()> {
+        self.tally.add(summary);
+        self.progress.advance(self.tally.line());
+        let is_broken = summary.broken.is_some();
+        if is_broken {
+            self.progress.print(&summary.describe(&job.replay_command()));
+            self.broken.push(job.clone());
+        }
+        (self.keep)(&mut self.failures, job, is_broken)
     }
-    let nodes = nodes.map_or_else(String::new, |nodes| format!(" --nodes {nodes}"));
-    println!("  again: cargo simulate replay --seed {}{nodes} --trace\n", report.plan.seed);
 }
 
 fn replay(arguments: &ReplayArguments) -> anyhow::Result<bool> {
@@ -146,25 +184,27 @@ fn replay(arguments: &ReplayArguments) -> anyhow::Result<bool> {
         (false, true) => Detail::TraceHash,
         (false, false) => Detail::Lines,
     };
+    let job = |seed| Job { seed, shape: arguments.shape.clone() };
     for seed in arguments.seed.saturating_sub(arguments.preceded_by)..arguments.seed {
-        cairn_simulation::run(plan(seed, arguments.nodes)?, Detail::TraceHash)?;
+        cairn_simulation::run(job(seed).plan()?, Detail::TraceHash)?;
     }
-    let report = cairn_simulation::run(plan(arguments.seed, arguments.nodes)?, detail)?;
+    let job = job(arguments.seed);
+    let report = cairn_simulation::run(job.plan()?, detail)?;
     if arguments.hash {
-        println!("{:016x} {}", report.chronicle.trace.0, report.chronicle.trace.1);
+        println!("{}", trace(&report));
         return Ok(true);
     }
     if let Some(file) = &arguments.history {
         write_history(&report, file)?;
     }
+    let summary = Summary::of(&report);
     let mut tally = Tally::default();
-    tally.add(&report);
-    println!("{}", tally.table());
-    show(&report, arguments.nodes);
-    Ok(report.violation.is_none())
+    tally.add(&summary);
+    println!("{}\n{}", tally.table(), summary.describe(&job.replay_command()));
+    Ok(tally.is_whole())
 }
 
-fn write_history(report: &Report, file: &std::path::Path) -> anyhow::Result<()> {
+fn write_history(report: &Report, file: &Path) -> anyhow::Result<()> {
     let mut text = String::new();
     for (id, operation) in report.history.iter().enumerate() {
         text.push_str(&format!("{id} {}\n", serde_json::to_string(operation).context("an operation as JSON")?));
@@ -175,20 +215,23 @@ fn write_history(report: &Report, file: &std::path::Path) -> anyhow::Result<()> 
 /// Each seed in a process of its own, and all of them again one after another in this one.
 fn determinism(arguments: &DeterminismArguments) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("find this program")?;
-    let mut different = BTreeMap::new();
+    let mut repeated = 0;
     for seed in arguments.from..arguments.from + arguments.seeds {
-        let report = cairn_simulation::run(Plan::draw(seed), Detail::TraceHash)?;
-        let here = format!("{:016x} {}", report.chronicle.trace.0, report.chronicle.trace.1);
-        let output = std::process::Command::new(&program)
+        let alone = Process::new(&program)
             .args(["replay", "--hash", "--seed", &seed.to_string()])
-            .output()
+            .stdout(Stdio::piped())
+            .spawn()
             .context("run a world in a process of its own")?;
+        let here = trace(&cairn_simulation::run(Plan::draw(seed), Detail::TraceHash)?);
+        let output = alone.wait_with_output().context("wait for a world in a process of its own")?;
         let there = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         println!("seed {seed}: {here} in the middle of a run, {there} alone{}", if here == there { "" } else { ": DIFFERENT" });
-        if here != there {
-            different.insert(seed, (here, there));
-        }
+        repeated += u64::from(here == there);
     }
-    println!("{} of {} seeds repeat to the letter", arguments.seeds - different.len() as u64, arguments.seeds);
-    Ok(different.is_empty())
+    println!("{repeated} of {} seeds repeat to the letter", arguments.seeds);
+    Ok(repeated == arguments.seeds)
+}
+
+fn trace(report: &Report) -> String {
+    format!("{:016x} {}", report.chronicle.trace.0, report.chronicle.trace.1)
 }

@@ -28,6 +28,7 @@ mod network;
 mod plan;
 mod properties;
 mod replicas;
+pub mod scenarios;
 mod simulation;
 mod stamp;
 mod summary;

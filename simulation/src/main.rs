@@ -1,7 +1,11 @@
 //! `cargo simulate`: runs simulated worlds and says what came of them.
 
 mod commands;
+mod failures;
+mod job;
+mod progress;
 mod tally;
+mod workers;
 
 use std::process::ExitCode;
 

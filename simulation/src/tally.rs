@@ -3,56 +3,56 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cairn_simulation::{Outcome, Report};
-use comfy_table::Table;
+use cairn_simulation::Summary;
+use comfy_table::{ContentArrangement, Table};
+
+/// How wide a table is.
+const COLUMNS: u16 = 120;
 
 /// Sums over worlds.
 #[derive(Default)]
 pub(crate) struct Tally {
-    pub seeds: u64,
-    pub violations: Vec<u64>,
-    operations: BTreeMap<&'static str, u64>,
-    faults: BTreeMap<&'static str, u64>,
-    marks: BTreeMap<&'static str, u64>,
+    seeds: u64,
+    broken: u64,
+    operations: BTreeMap<String, u64>,
+    faults: BTreeMap<String, u64>,
+    marks: BTreeMap<String, u64>,
     simulated: Duration,
     cpu: Duration,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, report: &Report) {
+    pub(crate) fn add(&mut self, summary: &Summary) {
         self.seeds += 1;
-        self.simulated += report.elapsed;
-        self.cpu += report.cpu;
-        for operation in &report.history {
-            let kind = match operation.outcome {
-                Outcome::Ok(_) => "ok",
-                Outcome::NotApplied(_) => "refused or not applied",
-                Outcome::Unknown(_) => "unknown",
-                Outcome::Pending => "pending",
-                Outcome::Wrong(_) => "wrong",
-            };
-            *self.operations.entry(kind).or_default() += 1;
-        }
-        for (kind, count) in &report.faults {
-            *self.faults.entry(kind).or_default() += count;
-        }
-        for (mark, count) in &report.chronicle.marks {
-            *self.marks.entry(mark).or_default() += count;
-        }
-        if report.violation.is_some() {
-            self.violations.push(report.plan.seed);
-        }
+        self.broken += u64::from(summary.broken.is_some());
+        self.simulated += summary.elapsed;
+        self.cpu += summary.cpu;
+        add(&mut self.operations, &summary.operations);
+        add(&mut self.faults, &summary.faults);
+        add(&mut self.marks, &summary.marks);
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.broken == 0
+    }
+
+    /// How far it is, in a line.
+    pub(crate) fn line(&self) -> String {
+        let operations: u64 = self.operations.values().sum();
+        let faults: u64 = self.faults.values().sum();
+        format!("{} violations, {operations} operations, {faults} faults", self.broken)
     }
 
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(COLUMNS);
         let operations: u64 = self.operations.values().sum();
         let faults: u64 = self.faults.values().sum();
         let minutes = self.cpu.as_secs_f64() / 60.0;
         let mut row = |name: &str, value: String| {
             table.add_row([name.to_owned(), value]);
         };
-        row("seeds", format!("{}, {} with a violation", self.seeds, self.violations.len()));
+        row("seeds", format!("{}, {} with a violation", self.seeds, self.broken));
         row("simulated", format!("{:.1} h", self.simulated.as_secs_f64() / 3600.0));
         row("operations", format!("{operations}: {}", listed(&self.operations)));
         row("faults", format!("{faults}: {}", listed(&self.faults)));
@@ -70,6 +70,12 @@ impl Tally {
     }
 }
 
-fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
+fn add(sums: &mut BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) {
+    for (name, count) in counts {
+        *sums.entry(name.clone()).or_default() += count;
+    }
+}
+
+fn listed(counts: &BTreeMap<String, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
