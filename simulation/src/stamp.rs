@@ -51,7 +51,7 @@ impl Stamp {
     /// The payload at this place.
     #[must_use]
     pub fn payload(self, persistence_id: &PersistenceId, number: SequenceNumber) -> Payload {
-        let manifest = if self.index % 2 == 0 { String::new() } else { format!("manifest-{}", self.operation % 7) };
+        let manifest = if self.index.is_multiple_of(2) { String::new() } else { format!("manifest-{}", self.operation % 7) };
         Payload { serializer_id: SERIALIZER_ID, manifest, bytes: self.bytes(persistence_id, number) }
     }
 

@@ -1,3 +1,5 @@
+//! The test that the README shows.
+
 use cairn_simulation::{Cut, Simulation, Who};
 
 #[test]
@@ -18,6 +20,7 @@ fn what_was_acknowledged_survives_the_loss_of_the_leader() {
 #[test]
 fn the_readme_shows_the_test_above() {
     let (readme, here) = (include_str!("../../README.md"), include_str!("readme.rs"));
-    let shown = here.split("\n#[test]\nfn the_readme").next().expect("there is a first part");
+    let (_, code) = here.split_once("\n\n").expect("there is code after the first line");
+    let (shown, _) = code.split_once("\n#[test]\nfn the_readme").expect("there is this test");
     assert!(readme.contains(&format!("```rust\n{shown}```")), "README.md does not show:\n{shown}");
 }

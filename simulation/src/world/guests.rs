@@ -1,6 +1,5 @@
 //! Guests: a user's closures, each a client host of its own, in place of the workload.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -52,7 +51,7 @@ impl Guests {
                 let why = match outcome {
                     Ok(Ok(())) => None,
                     Ok(Err(error)) => Some(error.to_string()),
-                    Err(panic) => Some(super::panic_text(&*(panic as Box<dyn Any + Send>))),
+                    Err(panic) => Some(super::panic_text(&*panic)),
                 };
                 if let Some(why) = why {
                     failed.borrow_mut().get_or_insert(format!("client-{number}: {why}"));
@@ -112,9 +111,10 @@ impl World {
 
     /// How long clients may take to end when faults are over.
     pub(super) fn clients_end_max(&self) -> Duration {
-        match self.guests.are_here() {
-            true => self.guests.time_max.saturating_sub(self.now()),
-            false => self.plan.load.deadline + super::CLIENTS_END_MAX,
+        if self.guests.are_here() {
+            self.guests.time_max.saturating_sub(self.now())
+        } else {
+            self.plan.load.deadline + super::CLIENTS_END_MAX
         }
     }
 }
