@@ -139,7 +139,12 @@ pub struct FjallFactory;
 impl EngineFactory for FjallFactory {
     fn open(&self, dir: &Path, settings: &StorageSettings) -> Result<Arc<dyn Engine>, EngineError> {
         let settings = FjallSettings { cache_bytes: settings.table_cache_bytes, ..FjallSettings::default() };
-        Ok(Arc::new(FjallEngine::open(dir, settings)?))
+        let (engine, renewed) = FjallEngine::open_or_renew(dir, settings)?;
+        if let Some(renewed) = renewed {
+            let (damage, aside) = (renewed.damage, renewed.aside.display());
+            tracing::error!(%damage, %aside, "the tables do not open: they were put aside, and come back from the log or from a peer");
+        }
+        Ok(Arc::new(engine))
     }
 }
 

@@ -20,9 +20,17 @@ pub type RunRow = (Bytes, Option<Bytes>);
 /// Why an engine call failed. The node stops on each of them; they differ in what its operator does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// The engine cannot be opened: its files are held by another process, are of another version, or are damaged.
+    /// The engine cannot be opened: its files are held by another process or of another version, or the disk refuses.
     #[error("the engine at {place} cannot be opened: {reason}")]
     Unopenable {
+        /// Where it lives.
+        place: String,
+        /// What the engine said.
+        reason: String,
+    },
+    /// The engine cannot be opened: its files are not what was written.
+    #[error("the engine at {place} is damaged: {reason}")]
+    Damaged {
         /// Where it lives.
         place: String,
         /// What the engine said.

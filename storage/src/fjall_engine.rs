@@ -20,8 +20,16 @@ use crate::engine::{Ascending, Engine, EngineError, Order, Row, RunRow, Scan, Ta
 
 /// A key that no family has and that no scan sees: its removal moves the table on by one version.
 const NO_KEY: [u8; 1] = [0];
+/// fjall's name for the folder of a table's files of values.
+const VALUES_DIR: &str = "blobs";
+/// fjall's name for the folder of a table's sorted runs.
+const RUNS_DIR: &str = "tables";
+/// fjall's name for the folder of all tables.
+const TABLES_DIR: &str = "keyspaces";
 /// How often a compaction goes over the values that merging has left without a key.
 const COMPACTIONS_MAX: usize = 3;
+/// How many damaged databases are kept beside their place. Who finds as many has a disk to look at.
+pub const ASIDE_MAX: usize = 4;
 /// While an ingestion runs, what it has written is started on its way to the disk each time it has grown by this much, so that
 /// the sync at its end is short and the log beside it is not held up.
 #[cfg(target_os = "linux")]
@@ -57,17 +65,28 @@ impl Default for FjallSettings {
     }
 }
 
+/// A damaged database was put aside, and a new one made in its place.
+#[derive(Clone, Debug)]
+pub struct Renewed {
+    /// Why it did not open.
+    pub damage: EngineError,
+    /// Where it is now.
+    pub aside: PathBuf,
+}
+
 /// See the module.
 pub struct FjallEngine {
     database: Database,
     settings: FjallSettings,
+    /// Where fjall keeps a folder for each table.
+    tables_dir: PathBuf,
 }
 
 impl FjallEngine {
     /// Opens the database in a directory, creating it if it is not there. Blocks.
     ///
     /// # Errors
-    /// [`EngineError::Unopenable`]: another process has it, or its files are damaged or of another version.
+    /// [`EngineError::Unopenable`]: another process has it, it is of another version, or the disk refuses. [`EngineError::Damaged`].
     pub fn open(dir: &Path, settings: FjallSettings) -> Result<Self, EngineError> {
         let opened = Database::builder(dir)
             .cache_size(settings.cache_bytes)
@@ -75,10 +94,31 @@ impl FjallEngine {
             .worker_threads(1)
             .manual_journal_persist(true)
             .open();
-        match opened {
-            Ok(database) => Ok(Self { database, settings }),
-            Err(error) => Err(EngineError::Unopenable { place: dir.display().to_string(), reason: error.to_string() }),
-        }
+        let database = opened.map_err(|error| not_opened(dir, &error))?;
+        // fjall syncs what is in its folders; that they are there is for their owner.
+        let tables_dir = dir.join(TABLES_DIR);
+        sync_dir(dir)?;
+        sync_dir(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        Ok(Self { database, settings, tables_dir })
+    }
+
+    /// Opens the database in a directory; if its files are damaged, it goes aside and a new, empty one is made in its place: what
+    /// it held comes back from the log, or from a peer. Nothing is removed: where neither has it, what went aside is all there is.
+    ///
+    /// # Errors
+    /// [`EngineError::Unopenable`]: another process has it, it is of another version, the disk refuses, or [`ASIDE_MAX`] are aside
+    /// already.
+    pub fn open_or_renew(dir: &Path, settings: FjallSettings) -> Result<(Self, Option<Renewed>), EngineError> {
+        let damage = match Self::open(dir, settings.clone()) {
+            Ok(engine) => return Ok((engine, None)),
+            Err(damage @ EngineError::Damaged { .. }) => damage,
+            Err(error) => return Err(error),
+        };
+        let moved = free_aside(dir).and_then(|aside| std::fs::rename(dir, &aside).map(|()| aside));
+        let reason = |error: std::io::Error| format!("{damage}; and it cannot be put aside: {error}");
+        let aside = moved.map_err(|error| EngineError::Unopenable { place: dir.display().to_string(), reason: reason(error) })?;
+        // The new name is made durable with that of the new database: both are in the same folder.
+        Ok((Self::open(dir, settings)?, Some(Renewed { damage, aside })))
     }
 
     fn options(&self) -> KeyspaceCreateOptions {
@@ -97,6 +137,40 @@ impl FjallEngine {
     }
 }
 
+/// Where a damaged database goes, beside its place.
+fn free_aside(dir: &Path) -> std::io::Result<PathBuf> {
+    for number in 1..=ASIDE_MAX {
+        let aside = dir.with_extension(format!("damaged-{number}"));
+        match std::fs::symlink_metadata(&aside) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(aside),
+            Err(error) => return Err(error),
+        }
+    }
+    let text = format!("{ASIDE_MAX} are aside already, look at them and remove them");
+    Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, text))
+}
+
+/// Tells files that are not what was written from a disk or a process that stands in the way.
+fn not_opened(dir: &Path, error: &fjall::Error) -> EngineError {
+    let (place, reason) = (dir.display().to_string(), error.to_string());
+    let io = match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Some(error.kind()),
+        _ => None,
+    };
+    let is_damaged = match (error, io) {
+        // A file that is missing, cut, or left over from a creation that was interrupted.
+        (_, Some(kind)) => {
+            use std::io::ErrorKind::{AlreadyExists, InvalidData, NotFound, UnexpectedEof};
+            matches!(kind, AlreadyExists | InvalidData | NotFound | UnexpectedEof)
+        }
+        (fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)), None) => false,
+        (fjall::Error::Storage(fjall::LsmError::InvalidVersion(_)), None) => false,
+        (_, None) => true,
+    };
+    if is_damaged { EngineError::Damaged { place, reason } } else { EngineError::Unopenable { place, reason } }
+}
+
 fn failed(operation: &'static str) -> impl Fn(fjall::Error) -> EngineError {
     move |error| EngineError::Failed { operation, reason: error.to_string() }
 }
@@ -110,6 +184,12 @@ impl Engine for FjallEngine {
 
     fn open(&self, name: &str) -> Result<Arc<dyn Table>, EngineError> {
         let keyspace = self.database.keyspace(name, || self.options()).map_err(failed("open a table"))?;
+        // fjall syncs what is in a table's folder, but not the folder's own name; and a killed process may have left names that
+        // only the page cache holds.
+        sync_dir(&keyspace.path().join(VALUES_DIR))?;
+        sync_dir(&keyspace.path().join(RUNS_DIR))?;
+        sync_dir(keyspace.path())?;
+        sync_dir(&self.tables_dir)?;
         Ok(Arc::new(FjallTable { database: self.database.clone(), keyspace }))
     }
 
@@ -138,7 +218,7 @@ impl FjallTable {
     }
 
     fn values_dir(&self) -> PathBuf {
-        self.keyspace.path().join("blobs")
+        self.keyspace.path().join(VALUES_DIR)
     }
 
     /// Moves the table on by one version. What the last ingestion removed is given back only when a later one was made.
@@ -274,7 +354,7 @@ fn collect_keys(iter: Option<Iter>, scan: Scan<'_>) -> Result<Vec<Bytes>, Engine
 
 fn sync_dir(dir: &Path) -> Result<(), EngineError> {
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|error| EngineError::Failed { operation: "sync the folder of values", reason: error.to_string() })
+    synced.map_err(|error| EngineError::Failed { operation: "sync a folder of tables", reason: error.to_string() })
 }
 
 /// Starts what an ingestion has written on its way to the disk. Best effort: the sync at the end is what counts.
@@ -332,6 +412,48 @@ mod tests {
         let _first = FjallEngine::open(dir.path(), FjallSettings::default()).expect("opens");
         let second = FjallEngine::open(dir.path(), FjallSettings::default());
         assert!(matches!(second, Err(EngineError::Unopenable { .. })));
+        let held = dir.path().join("held");
+        let _first = FjallEngine::open(&held, FjallSettings::default()).expect("opens");
+        let second = FjallEngine::open_or_renew(&held, FjallSettings::default());
+        assert!(matches!(second, Err(EngineError::Unopenable { .. })));
+        assert!(!dir.path().join("held.damaged-1").exists(), "what another process holds is no damage");
+    }
+
+    #[test]
+    fn files_that_do_not_open_go_aside_and_a_new_database_takes_their_place() {
+        type Damage = fn(&Path) -> std::io::Result<()>;
+        let damages: [(&str, Damage); 3] = [
+            ("a version's pointer is cut", |dir| File::create(dir.join(TABLES_DIR).join("0").join("current")).map(drop)),
+            ("the marker is gone", |dir| std::fs::remove_file(dir.join("version"))),
+            ("the creation was interrupted", |dir| {
+                std::fs::remove_file(dir.join("version"))?;
+                std::fs::remove_dir_all(dir.join(TABLES_DIR))
+            }),
+        ];
+        for (what, damage) in damages {
+            let parent = tempfile::tempdir().expect("a directory");
+            let dir = parent.path().join("tables");
+            let break_it = || {
+                let engine = FjallEngine::open(&dir, FjallSettings::default()).expect("opens");
+                engine.open("t").expect("opens");
+                drop(engine);
+                damage(&dir).unwrap_or_else(|error| panic!("{what}: {error}"));
+            };
+            for number in 1..=ASIDE_MAX {
+                break_it();
+                let opened = FjallEngine::open(&dir, FjallSettings::default());
+                assert!(matches!(opened, Err(EngineError::Damaged { .. })), "{what}: {:?}", opened.err());
+                let (engine, renewed) = FjallEngine::open_or_renew(&dir, FjallSettings::default()).expect("is renewed");
+                let renewed = renewed.unwrap_or_else(|| panic!("{what}: says so"));
+                assert!(matches!(renewed.damage, EngineError::Damaged { .. }), "{what}");
+                assert_eq!(renewed.aside, parent.path().join(format!("tables.damaged-{number}")), "{what}");
+                assert!(engine.tables().expect("lists").is_empty() && renewed.aside.exists(), "{what}");
+            }
+            break_it();
+            let refused = FjallEngine::open_or_renew(&dir, FjallSettings::default());
+            assert!(matches!(refused, Err(EngineError::Unopenable { .. })), "{what}");
+            assert!(dir.exists() && parent.path().join("tables.damaged-1").exists(), "{what}: nothing is removed");
+        }
     }
 
     #[test]
