@@ -66,18 +66,27 @@ struct Record {
     shards: u16,
 }
 
-/// Reads the directory's identity, or gives it one.
+/// Reads the directory's identity; none if it has none yet.
 ///
 /// # Errors
 /// See [`IdentityError`].
-pub(crate) async fn open(fs: &dyn Fs, dir: &Path, settings: &Settings, birth_id: Uuid) -> Result<Identity, IdentityError> {
+pub(crate) async fn read(fs: &dyn Fs, dir: &Path, settings: &Settings) -> Result<Option<Identity>, IdentityError> {
     let path = dir.join(FILE);
-    if fs.exists(&path).await? {
-        let bytes = read_file(fs, &path, FILE_BYTES_MAX).await?;
-        let record = decode(&bytes, &path)?;
-        check(&record, settings)?;
-        return Ok(record.identity);
+    if !fs.exists(&path).await? {
+        return Ok(None);
     }
+    let bytes = read_file(fs, &path, FILE_BYTES_MAX).await?;
+    let record = decode(&bytes, &path)?;
+    check(&record, settings)?;
+    Ok(Some(record.identity))
+}
+
+/// Gives a directory its identity. What an old life must have is made before: from here on what is missing is lost.
+///
+/// # Errors
+/// See [`IdentityError`].
+pub(crate) async fn create(fs: &dyn Fs, dir: &Path, settings: &Settings, birth_id: Uuid) -> Result<Identity, IdentityError> {
+    let path = dir.join(FILE);
     let identity = Identity { cluster_id: settings.cluster.id, node_id: NodeId(settings.node.id), birth_id };
     let record = Record { identity, shards: settings.cluster.shards };
     write_file_atomically(fs, &path, Bytes::from(encode(&record))).await?;
@@ -143,16 +152,17 @@ mod tests {
     #[tokio::test]
     async fn the_first_start_gives_the_directory_its_identity_and_later_ones_keep_it() {
         let fs = directory().await;
-        let first = open(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
-        let second = open(&fs, Path::new("data"), &settings(), Uuid::from_u128(2)).await.expect("is read");
-        assert_eq!(first, second);
+        assert_eq!(read(&fs, Path::new("data"), &settings()).await.expect("is read"), None);
+        let first = create(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
+        let second = read(&fs, Path::new("data"), &settings()).await.expect("is read");
+        assert_eq!(Some(first), second);
         assert_eq!(first.birth_id, Uuid::from_u128(1));
     }
 
     #[tokio::test]
     async fn a_directory_of_another_cluster_or_node_is_refused() {
         let fs = directory().await;
-        open(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
+        create(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
         type Change = (&'static str, fn(&mut Settings));
         let changes: [Change; 3] = [
             ("cluster", |settings| settings.cluster.id = Uuid::from_u128(8)),
@@ -162,7 +172,7 @@ mod tests {
         for (expected, change) in changes {
             let mut settings = settings();
             change(&mut settings);
-            let error = open(&fs, Path::new("data"), &settings, Uuid::from_u128(2)).await.expect_err("is refused");
+            let error = read(&fs, Path::new("data"), &settings).await.expect_err("is refused");
             assert!(matches!(error, IdentityError::Mismatch { what, .. } if what == expected), "{error}");
         }
     }
@@ -186,12 +196,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_identity_is_not_written_anew() {
+    async fn a_damaged_identity_is_not_taken_for_a_new_directory() {
         let fs = directory().await;
-        open(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
+        create(&fs, Path::new("data"), &settings(), Uuid::from_u128(1)).await.expect("is written");
         let file = fs.open(Path::new("data/identity"), OpenMode::ReadWrite).await.expect("opens");
         file.set_len(20).await.expect("is cut");
-        let error = open(&fs, Path::new("data"), &settings(), Uuid::from_u128(2)).await.expect_err("is refused");
+        let error = read(&fs, Path::new("data"), &settings()).await.expect_err("is refused");
         assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cairn_machine::{NodeId, ShardId};
 use cairn_raft::{Group, GroupStatus, Groups, Identity, Peers};
 use cairn_storage::EntryId;
-use cairn_storage::fs::DirLock;
+use cairn_storage::fs::{DirLock, make_dir};
 use cairn_storage::log::Log;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -324,10 +324,15 @@ async fn take_directory(
     random: &mut StdRng,
 ) -> Result<(Box<dyn DirLock>, Identity), StartError> {
     let unusable = |error| StartError::Directory { dir: dir.to_owned(), error };
-    parts.fs.create_dir_all(dir).await.map_err(unusable)?;
+    make_dir(&*parts.fs, dir).await.map_err(unusable)?;
     let lock = parts.fs.lock_dir(dir).await.map_err(unusable)?;
+    if let Some(identity) = identity::read(&*parts.fs, dir, settings).await? {
+        return Ok((lock, identity));
+    }
+    // The log first: a directory with an identity and without a log has lost what it voted and acknowledged.
+    Log::create(&*parts.log_fs, &open::log_dir(dir)).await?;
     let birth_id = uuid::Builder::from_random_bytes(rand::Rng::random(random)).into_uuid();
-    let identity = identity::open(&*parts.fs, dir, settings, birth_id).await?;
+    let identity = identity::create(&*parts.fs, dir, settings, birth_id).await?;
     Ok((lock, identity))
 }
 

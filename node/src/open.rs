@@ -1,7 +1,7 @@
 //! Opens what a node keeps: the log, the engine, and shard by shard the tables and the group.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: Std
         read_fs: Some(Arc::clone(&parts.fs)),
         ..LogSettings::default()
     };
-    let (log, writer, report) = Log::open(Arc::clone(&parts.log_fs), opening.dir.join("log"), log_settings).await?;
+    let (log, writer, report) = Log::open(Arc::clone(&parts.log_fs), log_dir(opening.dir), log_settings).await?;
     tracing::info!(?report, "opened the log");
     parts.log_runner.run(writer).map_err(StartError::LogWriter)?;
     let engine = open_engine(settings, parts, opening.dir).await?;
@@ -85,6 +85,11 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: Std
     let opened: Vec<_> = opened.collect();
     futures::future::try_join_all(opened).await?;
     Ok(Opened { groups, log, own })
+}
+
+/// Where the log is in a data directory.
+pub(crate) fn log_dir(dir: &Path) -> PathBuf {
+    dir.join("log")
 }
 
 async fn open_engine(settings: &Settings, parts: &Parts, dir: &Path) -> Result<Arc<dyn Engine>, StartError> {

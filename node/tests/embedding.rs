@@ -70,6 +70,31 @@ async fn an_embedded_node_on_files_comes_back_with_its_data_and_holds_its_folder
 }
 
 #[tokio::test]
+async fn a_directory_that_lost_its_log_or_its_identity_is_not_taken_for_a_new_one() {
+    type Loss = fn(&Path) -> std::io::Result<()>;
+    let losses: [(&str, Loss); 3] = [
+        ("the log", |dir| std::fs::remove_dir_all(dir.join("log"))),
+        ("all files of the log", |dir| {
+            std::fs::remove_dir_all(dir.join("log"))?;
+            std::fs::create_dir(dir.join("log"))
+        }),
+        ("the identity", |dir| std::fs::remove_file(dir.join("identity"))),
+    ];
+    for (what, lose) in losses {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("data");
+        let node = Node::embedded(Some(dir.clone())).await.expect("starts");
+        let mut writer = client_of(&node).await.journal("account-1").expect("a name").claim().await.expect("is claimed");
+        writer.append("opened").await.expect("is stored");
+        node.shutdown().await;
+        drop(node);
+        lose(&dir).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let refused = Node::start(Settings::embedded(Some(dir)), Parts::files().expect("parts")).await;
+        assert!(matches!(refused, Err(StartError::Log(_))), "{what}: {:?}", refused.err());
+    }
+}
+
+#[tokio::test]
 async fn three_nodes_on_files_lose_nothing_when_all_are_killed_at_once_twice() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut cluster = Cluster::of_founders_on(3, 2, |id| Disk::Files { dir: folder.path().join(format!("node-{id}")) }).await;

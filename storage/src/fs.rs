@@ -62,7 +62,7 @@ pub trait File: Send + Sync + std::fmt::Debug {
 /// A place where files are.
 #[async_trait]
 pub trait Fs: Send + Sync + std::fmt::Debug + 'static {
-    /// Makes the folder and those above it; nothing if it is there.
+    /// Makes the folder and those above it; nothing if it is there. [`make_dir`] makes their names durable too.
     async fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Opens a file.
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
@@ -111,6 +111,34 @@ pub async fn write_file_atomically(fs: &dyn Fs, path: &Path, bytes: Bytes) -> io
     drop(file);
     fs.rename(beside, path).await?;
     fs.sync_dir(path.parent().unwrap_or(Path::new("."))).await
+}
+
+/// Makes a folder and those above it, so that a return means that they stay.
+///
+/// # Errors
+/// As the operations give.
+pub async fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let mut unsure = vec![(dir, fs.exists(dir).await?)];
+    for above in dir.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        if unsure.last().is_some_and(|(_, was_there)| *was_there) {
+            break;
+        }
+        unsure.push((above, fs.exists(above).await?));
+    }
+    // From the top, each made durable before the next is made: so who finds one that is there need doubt its own name alone, as
+    // who made it may have been stopped right behind.
+    for (dir, was_there) in unsure.into_iter().rev() {
+        fs.create_dir_all(dir).await?;
+        let Some(parent) = dir.parent() else { continue };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match fs.sync_dir(parent).await {
+            // Somebody else made it, and keeps the folder above to himself, or nobody can change what is in that.
+            Err(error) if was_there && matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Adds what was tried, and where, to an error's text.

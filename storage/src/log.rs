@@ -37,7 +37,7 @@ mod shared;
 mod thread;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_machine::ShardId;
@@ -63,8 +63,17 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes a new one there. The caller holds the folder for itself, see [`Fs::lock_dir`]. Nothing
-    /// is written before the writer runs; except that a torn tail is cut.
+    /// Makes a new, empty log in `dir`, durably; nothing if an empty one is there. It is a call of its own, so that a log that is
+    /// gone is never taken for a new one: whoever makes it notes behind it, durably, that there must be one from then on.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] from the disk, and if a log that was written to is there; [`LogError::Damaged`].
+    pub async fn create(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
+        recovery::create(fs, dir).await
+    }
+
+    /// Opens the log in `dir`. The caller holds the folder for itself, see [`Fs::lock_dir`]. Nothing is written before the writer
+    /// runs; except that a torn tail is cut, and that the last batch is written again.
     ///
     /// # Errors
     /// [`LogError::Damaged`], [`LogError::UnsupportedVersion`]: the files stay as they are. [`LogError::Io`] from the disk.

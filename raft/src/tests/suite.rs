@@ -29,7 +29,9 @@ impl Drop for Running {
 impl StoreBuilder<Types, LogStore, StateMachine, Running> for Builder {
     async fn build(&self) -> Result<(Running, LogStore, StateMachine), StorageError<Types>> {
         let settings = LogSettings { segment_bytes: 64 << 10, ..LogSettings::default() };
-        let opened = Log::open(Arc::new(MemoryFs::new()), PathBuf::from("/log"), settings).await;
+        let (fs, dir) = (MemoryFs::new(), PathBuf::from("/log"));
+        Log::create(&fs, &dir).await.expect("a log is made");
+        let opened = Log::open(Arc::new(fs), dir, settings).await;
         let (log, writer, _report) = opened.expect("an empty log opens");
         let running = Running(tokio::spawn(writer.run()));
         let shard_log = log.shard(SHARD);

@@ -15,7 +15,7 @@ use cairn_machine::{
     Write, WriteOutcome, WriterId,
 };
 use cairn_storage::blocking::InlineBlocking;
-use cairn_storage::fs::MemoryFs;
+use cairn_storage::fs::{Fs, MemoryFs};
 use cairn_storage::log::{Log, LogSettings};
 use cairn_storage::tables::Replay;
 use cairn_storage::{MemoryDisk, MemoryEngine, Tables, TablesSettings};
@@ -355,7 +355,11 @@ struct Start {
 impl Start {
     async fn run(self) -> Result<(Arc<Groups>, Group, Arc<Peers>, Log), StartError> {
         let log_settings = LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() };
-        let opened = Log::open(Arc::new(self.fs), PathBuf::from("/log"), log_settings).await;
+        let dir = PathBuf::from("/log");
+        if !self.fs.exists(&dir).await.expect("look") {
+            Log::create(&self.fs, &dir).await.expect("the log is made");
+        }
+        let opened = Log::open(Arc::new(self.fs), dir, log_settings).await;
         let (log, writer, _report) = opened.expect("the log opens");
         tokio::spawn(writer.run());
         let shard_log = log.shard(SHARD);

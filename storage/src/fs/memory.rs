@@ -32,6 +32,8 @@ struct Disk {
     /// The names that a crash leaves.
     synced_names: BTreeMap<PathBuf, Arc<MemoryFile>>,
     dirs: BTreeSet<PathBuf>,
+    /// The folders that a crash leaves, if it leaves those above them.
+    synced_dirs: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
     faults: Arc<Mutex<Faults>>,
 }
@@ -63,21 +65,24 @@ impl MemoryFs {
         };
         let names = disk.names.iter().map(|(path, file)| (path.clone(), copy(file))).collect();
         let synced_names = disk.synced_names.iter().map(|(path, file)| (path.clone(), copy(file))).collect();
-        let duplicate = Disk { names, synced_names, dirs: disk.dirs.clone(), ..Disk::default() };
+        let duplicate =
+            Disk { names, synced_names, dirs: disk.dirs.clone(), synced_dirs: disk.synced_dirs.clone(), ..Disk::default() };
         for file in duplicate.names.values().chain(duplicate.synced_names.values()) {
             *lock(&file.faults) = duplicate.faults.clone();
         }
         Self { disk: Arc::new(Mutex::new(duplicate)) }
     }
 
-    /// Cuts the power. Names and content that were synced stay; of the rest, each sector is kept where `keep` says so. Files
-    /// opened before the crash no longer reach the disk.
+    /// Cuts the power. Names and content that were synced stay; of the rest, each sector is kept where `keep` says so; a folder
+    /// whose name was not synced goes with all that is in it. Files opened before the crash no longer reach the disk.
     pub fn crash(&self, mut keep: impl FnMut() -> bool) {
         let mut disk = lock(&self.disk);
         let faults = Arc::new(Mutex::new(Faults::default()));
+        let dirs: BTreeSet<PathBuf> = disk.dirs.iter().filter(|dir| disk.is_synced(dir)).cloned().collect();
         let survivors: BTreeMap<_, _> = disk
             .synced_names
             .iter()
+            .filter(|(path, _)| path.parent().is_none_or(|dir| disk.is_synced(dir)))
             .map(|(path, file)| {
                 let mut content = lock(&file.content).clone();
                 content.crash(&mut keep);
@@ -87,12 +92,14 @@ impl MemoryFs {
             })
             .collect();
         disk.faults = faults;
+        disk.dirs = dirs;
         disk.names = survivors.clone();
         disk.synced_names = survivors;
         disk.locks.clear();
     }
 
-    /// Lets `count` more syncs succeed; the next one fails, and those after it succeed again, as disks do.
+    /// Lets `count` more syncs succeed; the next one fails, and those after it succeed again, as disks do: what the failed one had
+    /// to write can still be read, and reaches the disk only if it is written again.
     pub fn fail_sync_after(&self, count: u64) {
         lock(&lock(&self.disk).faults).syncs_until_failure = Some(count);
     }
@@ -111,6 +118,13 @@ impl MemoryFs {
     /// Lets `count` more writes succeed; the next one fails.
     pub fn fail_write_after(&self, count: u64) {
         lock(&lock(&self.disk).faults).writes_until_failure = Some(count);
+    }
+}
+
+impl Disk {
+    /// Whether a crash leaves a folder.
+    fn is_synced(&self, dir: &Path) -> bool {
+        dir.ancestors().filter(|dir| dir.parent().is_some()).all(|dir| self.synced_dirs.contains(dir))
     }
 }
 
@@ -172,7 +186,10 @@ impl Fs for MemoryFs {
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut disk = lock(&self.disk);
         lock(&disk.faults).sync().map_err(|error| in_context(&error, "sync folder", dir))?;
+        let dir = if dir == Path::new(".") { Path::new("") } else { dir };
         let inside = |path: &Path| path.parent() == Some(dir);
+        let dirs: Vec<_> = disk.dirs.iter().filter(|dir| inside(dir)).cloned().collect();
+        disk.synced_dirs.extend(dirs);
         let now: Vec<_> =
             disk.names.iter().filter(|(path, _)| inside(path)).map(|(path, file)| (path.clone(), file.clone())).collect();
         disk.synced_names.retain(|path, _| !inside(path));
@@ -245,9 +262,13 @@ impl File for MemoryFile {
         let mut held = lock(&faults).syncs_held.subscribe();
         // A disk that crashed holds nobody any more.
         let _ = held.wait_for(|held| !held).await;
-        lock(&faults).sync()?;
-        lock(&self.content).sync();
-        Ok(())
+        let synced = lock(&faults).sync();
+        let mut content = lock(&self.content);
+        match synced {
+            Ok(()) => content.sync(),
+            Err(_) => content.fail_sync(),
+        }
+        synced
     }
 
     async fn len(&self) -> io::Result<u64> {
@@ -267,6 +288,8 @@ struct Content {
     len: u64,
     synced_len: u64,
     unsynced: BTreeMap<usize, Page>,
+    /// Pages that a failed sync did not write, with what is on the disk: until they are touched again no sync writes them.
+    unwritten: BTreeMap<usize, Page>,
 }
 
 impl Content {
@@ -305,7 +328,8 @@ impl Content {
 
     fn touch(&mut self, number: usize) -> &mut Page {
         let page = &mut self.pages[number];
-        self.unsynced.entry(number).or_insert_with(|| page.clone());
+        let unwritten = self.unwritten.remove(&number);
+        self.unsynced.entry(number).or_insert_with(|| unwritten.unwrap_or_else(|| page.clone()));
         page
     }
 
@@ -330,10 +354,15 @@ impl Content {
         self.synced_len = self.len;
     }
 
+    fn fail_sync(&mut self) {
+        self.unwritten.append(&mut self.unsynced);
+    }
+
     fn crash(&mut self, keep: &mut impl FnMut() -> bool) {
         let len = if keep() { self.len } else { self.synced_len };
         self.pages.resize(self.len.max(self.synced_len).div_ceil(PAGE_BYTES as u64) as usize, None);
-        for (number, before) in std::mem::take(&mut self.unsynced) {
+        let unsynced = std::mem::take(&mut self.unsynced).into_iter().chain(std::mem::take(&mut self.unwritten));
+        for (number, before) in unsynced {
             let before = before.unwrap_or_else(|| Box::new([0; PAGE_BYTES]));
             let page = self.pages[number].get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
             for (sector, old) in page.chunks_mut(SECTOR_BYTES).zip(before.chunks(SECTOR_BYTES)) {

@@ -88,7 +88,7 @@ async fn a_crash_in_memory_keeps_what_was_synced_and_chooses_the_rest() {
     for keep in [false, true] {
         let fs = MemoryFs::new();
         let dir = Path::new("/disk");
-        fs.create_dir_all(dir).await.expect("make folder");
+        make_dir(&fs, dir).await.expect("make folder");
         let file = fs.open(&dir.join("a"), OpenMode::Create).await.expect("open");
         file.write_at(0, Bytes::from_static(b"synced")).await.expect("write");
         file.sync_data().await.expect("sync");
@@ -100,6 +100,63 @@ async fn a_crash_in_memory_keeps_what_was_synced_and_chooses_the_rest() {
         assert_eq!(fs.list(dir).await.expect("list"), ["a"]);
         let after = read_file(&fs, &dir.join("a"), 100).await.expect("read");
         assert_eq!(after, if keep { &b"maybe!!"[..] } else { &b"synced"[..] });
+    }
+}
+
+#[tokio::test]
+async fn a_folder_survives_a_crash_once_those_above_it_are_synced() {
+    let (fs, dir) = (MemoryFs::new(), Path::new("/disk/one/two"));
+    let write = async |fs: &MemoryFs| write_file_atomically(fs, &dir.join("a"), Bytes::from_static(b"x")).await.expect("write");
+    fs.create_dir_all(dir).await.expect("make folder");
+    write(&fs).await;
+    fs.crash(|| true);
+    assert!(!fs.exists(Path::new("/disk")).await.expect("exists") && !fs.exists(&dir.join("a")).await.expect("exists"));
+    make_dir(&fs, dir).await.expect("make folder");
+    write(&fs).await;
+    fs.crash(|| false);
+    assert!(fs.exists(&dir.join("a")).await.expect("exists"));
+    let (_dir, disks) = disks().await;
+    for fs in disks {
+        let inside = _dir.path().join("one/two");
+        for _ in 0..2 {
+            make_dir(&*fs, &inside).await.expect("make folder");
+        }
+        assert!(fs.exists(&inside).await.expect("exists"));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_whose_making_was_interrupted_survives_a_crash_once_it_is_made_again() {
+    let dir = Path::new("/disk/one/two");
+    for syncs in 0..3 {
+        let fs = MemoryFs::new();
+        fs.fail_sync_after(syncs);
+        make_dir(&fs, dir).await.expect_err("is interrupted");
+        make_dir(&fs, dir).await.expect("make folder");
+        fs.crash(|| false);
+        assert!(fs.exists(dir).await.expect("exists"), "{syncs} syncs");
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_sync_did_not_write_no_later_sync_does() {
+    for again in [false, true] {
+        let fs = MemoryFs::new();
+        let file = fs.open(Path::new("/a"), OpenMode::Create).await.expect("open");
+        file.write_at(0, Bytes::from_static(b"old")).await.expect("write");
+        file.sync_data().await.expect("sync");
+        fs.sync_dir(Path::new("/")).await.expect("sync");
+        file.write_at(0, Bytes::from_static(b"new")).await.expect("write");
+        fs.fail_sync_after(0);
+        file.sync_data().await.expect_err("fails");
+        if again {
+            file.write_at(0, Bytes::from_static(b"new")).await.expect("write");
+        }
+        file.sync_data().await.expect("as disks do");
+        assert_eq!(file.read_at(0, 3).await.expect("read"), &b"new"[..]);
+        fs.crash(|| false);
+        let after = read_file(&fs, Path::new("/a"), 100).await.expect("read");
+        assert_eq!(after, if again { &b"new"[..] } else { &b"old"[..] });
     }
 }
 

@@ -3,7 +3,8 @@
 //! Invariants
 //! - Nothing on disk changes before every check has passed.
 //! - What is told to be in the log is durable when `open` returns: a process that was killed may have left bytes that only the
-//!   page cache holds.
+//!   page cache holds; and after a sync that failed it may hold them as clean, so that no sync would ever write them. Only the last
+//!   batch can be such, as the ones before it were synced: it is written again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use super::rebuild::Rebuild;
 use super::settings::{LogSettings, SEGMENT_ALIGNMENT, SEGMENT_BYTES_MAX};
 use super::shared::{Segment, SegmentFiles, ShardState, Spare, State};
 use super::writer::{CurrentSegment, Position};
-use crate::fs::{Fs, OpenMode};
+use crate::fs::{Fs, OpenMode, make_dir};
 
 /// What opening found, for the caller to log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,20 +60,32 @@ pub(super) struct Recovered {
     pub report: RecoveryReport,
 }
 
-/// Opens the log in `dir`, or makes a new one.
+/// See [`super::Log::create`].
+pub(super) async fn create(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
+    make_dir(fs, dir).await.map_err(|error| LogError::io("make folder", dir, error))?;
+    let (numbers, _) = segment_names(fs, dir).await?;
+    let last_path = dir.join(LAST_NAME);
+    match (exists(fs, &last_path).await?, numbers.is_empty()) {
+        (false, true) => LastFile::create(fs, dir).await,
+        (true, true) => Ok(()),
+        (false, false) => Err(damaged(last_path, 0, None, None, "the file is missing".to_owned())),
+        (true, false) => {
+            let cause = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "one that was written to is there");
+            Err(LogError::io("make a log in", dir, cause))
+        }
+    }
+}
+
+/// Opens the log in `dir`.
 pub(super) async fn recover(fs: &Arc<dyn Fs>, dir: &Path, settings: &LogSettings) -> Result<Recovered, LogError> {
     if let Some(problem) = settings.problem() {
         return Err(unusable(dir, problem));
     }
-    fs.create_dir_all(dir).await.map_err(|error| LogError::io("make folder", dir, error))?;
-    let (numbers, unfinished) = segment_names(&**fs, dir).await?;
     let last_path = dir.join(LAST_NAME);
     if !exists(&**fs, &last_path).await? {
-        if !numbers.is_empty() {
-            return Err(damaged(last_path, 0, None, None, "the file is missing".to_owned()));
-        }
-        LastFile::create(&**fs, dir).await?;
+        return Err(damaged(last_path, 0, None, None, "the file is missing".to_owned()));
     }
+    let (numbers, unfinished) = segment_names(&**fs, dir).await?;
     let (last, reached) = LastFile::open(&**fs, dir).await?;
     let mut scan =
         Scan { fs, dir, settings, rebuild: Rebuild::default(), segments: BTreeMap::new(), end: None, next_batch: None };
@@ -132,6 +145,9 @@ struct Scan<'a> {
 struct End {
     number: u32,
     bytes: Bytes,
+    /// Where the last frame begins.
+    last_frame: usize,
+    /// Where it ends.
     offset: usize,
     generation: u64,
     last_checksum: u64,
@@ -210,6 +226,7 @@ impl Scan<'_> {
         self.end = Some(End {
             number,
             bytes,
+            last_frame: 0,
             offset: header.frame_bytes(),
             generation: header.generation,
             last_checksum: header.body_checksum,
@@ -252,6 +269,7 @@ impl Scan<'_> {
             }
             let applied = self.rebuild.apply_body(end.number, end.offset + HEADER_BYTES, &body, header.records);
             applied.map_err(damage)?;
+            end.last_frame = end.offset;
             end.offset += header.frame_bytes();
             end.last_checksum = header.body_checksum;
             end.closed = header.kind == FrameKind::Closing;
@@ -318,7 +336,7 @@ impl Scan<'_> {
             if !clean && let Some(cut) = self.cut(&self.segments[&end.number], &end.bytes, end.offset).await? {
                 torn_tail = Some(cut);
             }
-            self.sync(&self.segments[&end.number]).await?;
+            self.write_last_frame_again(end).await?;
         }
         self.fs.sync_dir(self.dir).await.map_err(|error| LogError::io("sync", self.dir, error))?;
 
@@ -383,6 +401,16 @@ impl Scan<'_> {
             bytes_cut: last as u64 + 1,
             batch: self.next_batch.unwrap_or(1),
         }))
+    }
+
+    /// The last frame, and the zeros behind it, as the writer wrote them.
+    async fn write_last_frame_again(&self, end: &End) -> Result<(), LogError> {
+        let files = &self.segments[&end.number];
+        let mut frame = end.bytes[end.last_frame..end.offset].to_vec();
+        frame.resize((frame.len() + HEADER_BYTES).min(end.bytes.len() - end.last_frame), 0);
+        let written = files.writing.write_at(end.last_frame as u64, Bytes::from(frame)).await;
+        written.map_err(|error| LogError::io("write", &files.path, error))?;
+        self.sync(files).await
     }
 
     async fn sync(&self, files: &SegmentFiles) -> Result<(), LogError> {

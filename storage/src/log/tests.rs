@@ -49,6 +49,9 @@ async fn start(fs: &MemoryFs, settings: LogSettings) -> Running {
 }
 
 async fn open(fs: &MemoryFs, settings: LogSettings) -> Result<(Log, LogWriter, RecoveryReport), LogError> {
+    if !fs.exists(Path::new(DIR)).await.expect("look") {
+        Log::create(fs, Path::new(DIR)).await?;
+    }
     Log::open(Arc::new(fs.clone()), PathBuf::from(DIR), settings).await
 }
 

@@ -102,7 +102,7 @@ async fn a_torn_batch_is_cut_and_stays_cut() {
 }
 
 #[tokio::test]
-async fn what_only_the_page_cache_held_is_made_durable_by_opening() {
+async fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_opening() {
     let fs = MemoryFs::new();
     let running = start(&fs, small()).await;
     let a = running.log.shard(A);

@@ -205,6 +205,25 @@ async fn a_missing_file_is_named() {
         fs.remove(&Path::new(DIR).join(name)).await.expect("remove");
     }
     assert!(matches!(open(&fs, small()).await, Err(LogError::Damaged { .. })), "the whole log is gone");
+    fs.remove(&Path::new(DIR).join("LAST")).await.expect("remove");
+    assert!(matches!(open(&fs, small()).await, Err(LogError::Damaged { .. })), "nothing is left");
+    let gone = Log::open(Arc::new(MemoryFs::new()), PathBuf::from(DIR), small()).await;
+    assert!(matches!(gone, Err(LogError::Damaged { .. })), "not even the folder is left");
+}
+
+#[tokio::test]
+async fn a_log_is_made_where_none_was_written_to() {
+    let fs = MemoryFs::new();
+    for _ in 0..2 {
+        Log::create(&fs, Path::new(DIR)).await.expect("make");
+        fs.crash(|| false);
+    }
+    let running = start(&fs, small()).await;
+    append(&running.log.shard(A), entries(1, 0..1, 10)).await.expect("append");
+    running.shut_down().await;
+    assert!(matches!(Log::create(&fs, Path::new(DIR)).await, Err(LogError::Io { .. })), "it was written to");
+    fs.remove(&Path::new(DIR).join("LAST")).await.expect("remove");
+    assert!(matches!(Log::create(&fs, Path::new(DIR)).await, Err(LogError::Damaged { .. })), "it has lost a file");
 }
 
 #[tokio::test]

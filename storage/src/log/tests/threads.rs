@@ -17,6 +17,9 @@ async fn shards_share_one_log_on_real_files_and_find_it_again() {
         ..LogSettings::default()
     };
     for generation in 0..3_u64 {
+        if !dir.path().join("LAST").exists() {
+            Log::create(&OsFs::inline(), dir.path()).await.expect("make");
+        }
         let opened = Log::open(Arc::new(OsFs::inline()), dir.path().to_owned(), settings()).await;
         let (log, writer, report) = opened.expect("open");
         assert_eq!(report.torn_tail, None);
