@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - Votes, appends, truncations and purges of a shard go down one first-in first-out path, and each answers when it is on disk.
-//! - A read gives exactly the contiguous range that it was asked for, or an error that stops the node.
+//! - A read gives exactly the contiguous range that it was asked for, or an error that stops the node. Only what lies outside the log is
+//!   left out; a log that refused entries does not know what lies outside, and gives an error.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -57,7 +58,7 @@ impl LogStore {
     }
 
     /// What the log holds of a range.
-    fn held(&self, range: impl RangeBounds<u64>) -> (u64, u64) {
+    fn held(&self, range: impl RangeBounds<u64>) -> io::Result<(u64, u64)> {
         let state = self.log.state();
         let first = self.log.first_index();
         let next = state.last.map_or(first, |id| id.index + 1);
@@ -71,7 +72,25 @@ impl LogStore {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        (from.max(first), end.min(next))
+        if end > next {
+            // A log that broke refuses what is appended, and openraft learns that later than it asks for it, to apply it.
+            self.log.check().map_err(failed)?;
+        }
+        Ok((from.max(first), end.min(next)))
+    }
+
+    /// Chunk by chunk: after a restart the range may be all that the log holds.
+    fn chunks(self, from: u64, end: u64) -> impl Stream<Item = io::Result<Vec<RaftEntry>>> {
+        futures::stream::try_unfold((self, from), move |(store, from)| async move {
+            if from >= end {
+                return Ok(None);
+            }
+            let mut entries = Vec::new();
+            let read = store.log.read(from..end, READ_BYTES_MAX).await.map_err(failed)?;
+            decode_into(&mut entries, read)?;
+            let next = from + entries.len() as u64;
+            Ok(Some((entries, (store, next))))
+        })
     }
 }
 
@@ -94,28 +113,18 @@ impl RaftLogReader<Types> for LogStore {
         &mut self,
         range: RB,
     ) -> Result<Vec<RaftEntry>, io::Error> {
-        let (from, end) = self.held(range);
+        let (from, end) = self.held(range)?;
         self.read(from, end).await
     }
 
-    /// Chunk by chunk: after a restart the range may be all that the log holds.
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let (from, end) = self.held(range);
-        let store = self.clone();
-        let chunks = futures::stream::try_unfold((store, from), move |(store, from)| async move {
-            if from >= end {
-                return Ok::<_, io::Error>(None);
-            }
-            let mut entries = Vec::new();
-            let read = store.log.read(from..end, READ_BYTES_MAX).await.map_err(failed)?;
-            decode_into(&mut entries, read)?;
-            let next = from + entries.len() as u64;
-            Ok(Some((futures::stream::iter(entries.into_iter().map(Ok)), (store, next))))
-        });
-        Box::pin(chunks.try_flatten())
+        let (held, store) = (self.held(range), self.clone());
+        let chunks = futures::stream::once(std::future::ready(held)).map_ok(move |(from, end)| store.clone().chunks(from, end));
+        let entries = chunks.try_flatten().map_ok(|chunk| futures::stream::iter(chunk.into_iter().map(Ok))).try_flatten();
+        Box::pin(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Ballot>, io::Error> {
@@ -128,7 +137,7 @@ impl RaftLogReader<Types> for LogStore {
         if start >= end {
             return Ok(Vec::new());
         }
-        let (from, end) = self.held(start..end);
+        let (from, end) = self.held(start..end)?;
         if from != start || from >= end {
             return Err(io::Error::other(format!("log entries {start}..{end} are not all there")));
         }

@@ -188,6 +188,14 @@ impl ShardLog {
         read::fetch(&self.shared, self.shard, plan).await
     }
 
+    /// Whether the log takes what it is given: an entry that is not in it may be one that it refused.
+    ///
+    /// # Errors
+    /// As the log's, once it broke or stops.
+    pub fn check(&self) -> Result<(), LogError> {
+        self.shared.lock().check()
+    }
+
     /// The id of the entry at an index: one in the log, or the last purged one.
     pub fn entry_id(&self, index: u64) -> Option<EntryId> {
         self.shared.lock().shard(self.shard).index.id(index)
