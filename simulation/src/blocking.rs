@@ -29,11 +29,6 @@ impl SimulatedBlocking {
         Self { state: Arc::new(Mutex::new(State { dice, time_max, probability })) }
     }
 
-    /// From now on jobs wait this long at most.
-    pub fn set_time_max(&self, time_max: Duration) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).time_max = time_max;
-    }
-
     async fn wait(&self) {
         let time = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@
 //! - A fault is used up by the call that it hits: "a sync that fails once and then succeeds" is the usual way.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,14 +64,13 @@ struct State {
     failing: Vec<Access>,
     /// Bytes in all, as the node is told; none = endless.
     free: Option<u64>,
-    syncs: u64,
 }
 
 impl SimulatedDisk {
     /// An empty disk that draws from these dice.
     #[must_use]
     pub fn new(dice: Dice, speed: DiskSpeed) -> Self {
-        let state = State { dice, speed, failing: Vec::new(), free: None, syncs: 0 };
+        let state = State { dice, speed, failing: Vec::new(), free: None };
         Self { files: MemoryFs::new(), state: Arc::new(Mutex::new(state)), stuck: Arc::new(watch::Sender::new(false)) }
     }
 
@@ -109,18 +108,6 @@ impl SimulatedDisk {
         self.set_stuck(false);
     }
 
-    /// How many syncs there were.
-    #[must_use]
-    pub fn syncs(&self) -> u64 {
-        self.lock().syncs
-    }
-
-    /// The files as they are, synced or not: to look at, and to damage while the machine is down.
-    #[must_use]
-    pub fn files(&self) -> &MemoryFs {
-        &self.files
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,9 +132,6 @@ impl SimulatedDisk {
 
     fn check(&self, access: Access) -> io::Result<()> {
         let mut state = self.lock();
-        if access == Access::Sync {
-            state.syncs += 1;
-        }
         match state.failing.iter().position(|failing| *failing == access) {
             None => Ok(()),
             Some(at) => {
@@ -174,7 +158,7 @@ impl Fs for SimulatedDisk {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.through(Access::Read, self.files.open(path, mode)).await?;
-        Ok(Arc::new(SimulatedFile { file, path: path.to_owned(), disk: self.clone() }))
+        Ok(Arc::new(SimulatedFile { file, disk: self.clone() }))
     }
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -209,7 +193,6 @@ impl Fs for SimulatedDisk {
 #[derive(Debug)]
 struct SimulatedFile {
     file: Arc<dyn File>,
-    path: PathBuf,
     disk: SimulatedDisk,
 }
 

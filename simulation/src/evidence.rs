@@ -149,7 +149,6 @@ pub(crate) struct Followed<'a> {
     pub ended: Duration,
     pub shard: u16,
     pub after: u64,
-    pub to: u64,
     pub events: &'a [(String, ReadEvent)],
 }
 
@@ -245,11 +244,11 @@ impl<'a> Evidence<'a> {
                     end,
                 });
             }
-            (Call::FollowShard { shard, after }, Answer::Followed { events, to }) => {
+            (Call::FollowShard { shard, after }, Answer::Followed { events, .. }) => {
                 for (persistence_id, event) in events {
                     self.journals.entry(persistence_id).or_default().known.entry(event.number).or_insert((id, event));
                 }
-                self.follows.push(Followed { operation: id, ended, shard: *shard, after: *after, to: *to, events });
+                self.follows.push(Followed { operation: id, ended, shard: *shard, after: *after, events });
             }
             _ => {}
         }

@@ -291,18 +291,6 @@ impl History {
         self.lock().clone()
     }
 
-    /// How many operations there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn lock(&self) -> MutexGuard<'_, Vec<Operation>> {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }

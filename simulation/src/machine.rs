@@ -99,22 +99,10 @@ impl Machine {
         &self.inner.disk
     }
 
-    /// Its tables.
-    #[must_use]
-    pub fn tables(&self) -> &Tables {
-        &self.inner.tables
-    }
-
     /// Its clock.
     #[must_use]
     pub fn clock(&self) -> &SimulatedClock {
         &self.inner.clock
-    }
-
-    /// Where its blocking work runs.
-    #[must_use]
-    pub fn blocking(&self) -> &SimulatedBlocking {
-        &self.inner.blocking
     }
 
     /// The node, while it runs.
@@ -123,21 +111,10 @@ impl Machine {
         self.state().node.clone()
     }
 
-    /// How often the node was started.
-    #[must_use]
-    pub fn lives(&self) -> u64 {
-        self.state().lives
-    }
-
     /// Why the last life ended by itself; asked once.
     #[must_use]
     pub fn take_ended(&self) -> Option<Ended> {
         self.state().ended.take()
-    }
-
-    /// The next life begins with other settings.
-    pub fn set_settings(&self, settings: Settings) {
-        *self.inner.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Asks the node to stop in order, as a supervisor does before an upgrade.

@@ -19,7 +19,10 @@ pub(super) fn check(evidence: &Evidence<'_>) -> Result<(), String> {
                 is_between && removal.bounds.admit(found.number, found.timestamp)
             });
             if let Some(removal) = over {
-                return Err(format!("{persistence_id:?}: load {} found {save:?}, which {removal:?} deleted", load.operation));
+                return Err(format!(
+                    "{persistence_id:?}: load {} found {save:?}, which operation {} deleted ({removal:?})",
+                    load.operation, removal.operation
+                ));
             }
         }
     }
