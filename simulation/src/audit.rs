@@ -8,11 +8,11 @@ use cairn_client::{Cairn, Criteria, Position, ShardId};
 use cairn_machine::{PersistenceId, SequenceNumber};
 
 use crate::dice::Dice;
-use crate::history::{Answer, Call, Fresh, History, ReadSnapshot};
+use crate::history::{Answer, Call, Fresh, History};
 use crate::machine::client_address;
 use crate::plan::Plan;
 use crate::stamp::Stamp;
-use crate::workload::recorder::{highest, read_event};
+use crate::workload::recorder::{self, read_event};
 use crate::workload::{self, Recorder};
 
 /// The auditor's number among clients.
@@ -30,7 +30,7 @@ pub(crate) async fn run(plan: &Plan, history: History) {
         for node in 1..=plan.nodes {
             read(&cairn, &recorder, &persistence_id, node).await;
         }
-        load(&cairn, &recorder, &persistence_id).await;
+        recorder.load(&cairn.journal_of(persistence_id.clone()), Criteria::LATEST).await;
     }
     for shard in 0..plan.shards {
         follow(&cairn, &recorder, shard).await;
@@ -42,37 +42,20 @@ async fn write(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceI
     let journal = cairn.journal_of(persistence_id.clone());
     let id = recorder.begin(persistence_id.as_str(), Call::Claim { writer: "(auditor)".to_owned() });
     let claimed = journal.claim().await;
-    let answer = claimed
-        .as_ref()
-        .map(|writer| Answer::Claimed { epoch: writer.epoch().expect("claimed").0, highest: writer.submitted().0 });
-    recorder.end(id, answer.map_err(Clone::clone));
+    recorder.end(id, claimed.as_ref().map(recorder::claimed).map_err(Clone::clone));
     let Ok(mut writer) = claimed else { return };
     let number = writer.submitted().0 + 1;
     let operation = u32::try_from(id.0).expect("fewer operations than that");
     let stamp = Stamp { client: AUDITOR, operation, index: 0, padding: 0 };
-    let event = stamp.event(persistence_id, SequenceNumber(number));
-    let call = Call::Write {
-        writer: writer.writer_id().as_str().to_owned(),
-        epoch: writer.epoch().map(|epoch| epoch.0),
-        after: Some(number - 1),
-        atomic_writes: vec![vec![(number, stamp)]],
-    };
-    let id = recorder.begin(persistence_id.as_str(), call);
-    let event = cairn_client::NewEvent {
-        payload: event.payload,
-        adapter_manifest: event.adapter_manifest,
-        metadata: event.metadata,
-        tags: event.tags,
-    };
-    let outcome = writer.append(event).await;
-    recorder.end(id, outcome.map(|appended| Answer::Written(vec![workload::recorder::stored(appended)])));
+    let id = recorder.begin_write(&writer, vec![vec![(number, stamp)]]);
+    let outcome = writer.append(stamp.new_event(persistence_id, SequenceNumber(number))).await;
+    recorder.end(id, outcome.map(|appended| Answer::Written(vec![recorder::stored(appended)])));
 }
 
 async fn read(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceId, node: u64) {
     let journal = cairn.journal_of(persistence_id.clone()).read_at(client_address(node));
-    let id = recorder.begin(persistence_id.as_str(), Call::Highest { fresh: Fresh::Strong, node: Some(node) });
-    let outcome = journal.highest().await;
-    recorder.end(id, outcome.as_ref().map(highest).map_err(Clone::clone));
+    // What it says is in the record.
+    let _ = recorder.highest(&journal, Fresh::Strong, Some(node)).await;
     let call = Call::Replay {
         from: 1,
         to: SequenceNumber::MAX.0,
@@ -83,41 +66,10 @@ async fn read(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceId
     };
     let id = recorder.begin(persistence_id.as_str(), call);
     let mut replay = journal.replay(..).include_deleted().start();
-    let mut events = Vec::new();
-    loop {
-        match replay.next().await {
-            Ok(Some(event)) => match read_event(persistence_id, &event) {
-                Ok(event) => events.push(event),
-                Err(wrong) => return recorder.end_wrong(id, wrong),
-            },
-            Ok(None) => break,
-            Err(error) => return recorder.end(id, Err(error)),
-        }
-    }
-    let end = replay.end().map(|end| (end.highest.0, end.deleted_to.0));
-    recorder.end(id, Ok(Answer::Replayed { events, end }));
-}
-
-async fn load(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceId) {
-    let criteria = Criteria::LATEST;
-    let call = Call::LoadSnapshot {
-        numbers: (criteria.sequence_number_min.0, criteria.sequence_number_max.0),
-        timestamps: (criteria.timestamp_min, criteria.timestamp_max),
-    };
-    let id = recorder.begin(persistence_id.as_str(), call);
-    match cairn.journal_of(persistence_id.clone()).load_snapshot(criteria).await {
-        Err(error) => recorder.end(id, Err(error)),
-        Ok(None) => recorder.end(id, Ok(Answer::Loaded(None))),
-        Ok(Some(snapshot)) => {
-            let number = snapshot.info.sequence_number;
-            match Stamp::of_snapshot(persistence_id, number, &snapshot.bytes) {
-                Ok(stamp) => {
-                    let read = ReadSnapshot { number: number.0, timestamp: snapshot.info.timestamp, stamp };
-                    recorder.end(id, Ok(Answer::Loaded(Some(read))));
-                }
-                Err(wrong) => recorder.end_wrong(id, wrong),
-            }
-        }
+    match recorder::drain(persistence_id, &mut replay, async || {}).await {
+        Ok((events, None)) => recorder.end(id, Ok(recorder::replayed(events, &replay))),
+        Ok((_, Some(error))) => recorder.end(id, Err(error)),
+        Err(wrong) => recorder.end_wrong(id, wrong),
     }
 }
 

@@ -47,6 +47,23 @@ pub enum Fresh {
     Local,
 }
 
+/// Bounds of snapshots, inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Least and greatest number.
+    pub numbers: (u64, u64),
+    /// Least and greatest timestamp.
+    pub timestamps: (i64, i64),
+}
+
+impl Bounds {
+    /// Whether a snapshot is within them.
+    #[must_use]
+    pub fn admit(&self, number: u64, timestamp: i64) -> bool {
+        (self.numbers.0..=self.numbers.1).contains(&number) && (self.timestamps.0..=self.timestamps.1).contains(&timestamp)
+    }
+}
+
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Call {
@@ -109,12 +126,7 @@ pub enum Call {
         epoch: Option<u64>,
     },
     /// Load the newest snapshot within bounds.
-    LoadSnapshot {
-        /// Least and greatest number.
-        numbers: (u64, u64),
-        /// Least and greatest timestamp.
-        timestamps: (i64, i64),
-    },
+    LoadSnapshot(Bounds),
     /// Delete one snapshot.
     DeleteSnapshot {
         /// Its number.
@@ -123,12 +135,7 @@ pub enum Call {
         timestamp: i64,
     },
     /// Delete snapshots within bounds.
-    DeleteSnapshots {
-        /// Least and greatest number.
-        numbers: (u64, u64),
-        /// Least and greatest timestamp.
-        timestamps: (i64, i64),
-    },
+    DeleteSnapshots(Bounds),
     /// Follow a shard's positions.
     FollowShard {
         /// Which.

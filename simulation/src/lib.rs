@@ -42,7 +42,7 @@ pub use dice::Dice;
 pub use disk::{Access, DiskSpeed};
 pub use entropy::{NotDeterministic, check};
 pub use fault::{Cut, Fault, Scheduled, Who};
-pub use history::{Answer, Call, Fresh, Operation, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
+pub use history::{Answer, Bounds, Call, Fresh, Operation, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
 pub use plan::{Load, Plan};
 pub use simulation::Simulation;
 pub use stamp::Stamp;

@@ -4,6 +4,7 @@
 //! events show without any other record.
 
 use bytes::Bytes;
+use cairn_client::NewEvent;
 use cairn_machine::{Event, Payload, PersistenceId, SequenceNumber};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -69,6 +70,13 @@ impl Stamp {
         tags.dedup();
         let adapter_manifest = if dice.chance(0.3) { format!("adapter-{}", dice.number(0, 2)) } else { String::new() };
         Event { sequence_number: number, payload: self.payload(persistence_id, number), adapter_manifest, metadata, tags }
+    }
+
+    /// As [`Stamp::event`], for a writer that numbers by itself and will give it this number.
+    #[must_use]
+    pub fn new_event(self, persistence_id: &PersistenceId, number: SequenceNumber) -> NewEvent {
+        let Event { payload, adapter_manifest, metadata, tags, .. } = self.event(persistence_id, number);
+        NewEvent { payload, adapter_manifest, metadata, tags }
     }
 
     /// Reads the stamp out of an event that was read back, if the event is exactly what was written there.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use cairn_client::Cairn;
-use cairn_machine::PersistenceId;
+use cairn_machine::{PersistenceId, WriterId};
 
 use crate::dice::Dice;
 use crate::history::History;
@@ -126,6 +126,12 @@ impl Session {
             return self.journals[0].clone();
         }
         self.dice.pick(&self.journals).clone()
+    }
+
+    /// A writer's name that nothing else in the world has.
+    pub(crate) fn new_writer_id(&mut self) -> WriterId {
+        let bytes = self.dice.seed()[..16].try_into().expect("16 of 32");
+        WriterId::from(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
     /// A name that nothing else in the world has.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::history::{Answer, Call, Operation, Outcome, ReadSnapshot};
+use crate::history::{Answer, Bounds, Call, Operation, Outcome, ReadSnapshot};
 use crate::stamp::Stamp;
 
 /// A save, refused ones left out.
@@ -28,19 +28,6 @@ impl Save {
     /// Its timestamp, if anybody can know it.
     pub(crate) fn timestamp(&self) -> Option<i64> {
         self.given.or(self.told)
-    }
-}
-
-/// Least and greatest, both inclusive.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub numbers: (u64, u64),
-    pub timestamps: (i64, i64),
-}
-
-impl Bounds {
-    pub(crate) fn admit(&self, number: u64, timestamp: i64) -> bool {
-        (self.numbers.0..=self.numbers.1).contains(&number) && (self.timestamps.0..=self.timestamps.1).contains(&timestamp)
     }
 }
 
@@ -88,22 +75,20 @@ impl<'a> Snapshots<'a> {
             }
             Call::DeleteSnapshot { number, timestamp } => {
                 let timestamps = if *timestamp == 0 { (i64::MIN, i64::MAX) } else { (*timestamp, *timestamp) };
-                let bounds = Bounds { numbers: (*number, *number), timestamps };
-                let is_done = matches!(operation.outcome, Outcome::Ok(_));
-                self.removals.push(Removal { operation: id, began, ended, bounds, is_done });
+                self.take_removal(id, operation, Bounds { numbers: (*number, *number), timestamps });
             }
-            Call::DeleteSnapshots { numbers, timestamps } => {
-                let bounds = Bounds { numbers: *numbers, timestamps: *timestamps };
-                let is_done = matches!(operation.outcome, Outcome::Ok(_));
-                self.removals.push(Removal { operation: id, began, ended, bounds, is_done });
-            }
-            Call::LoadSnapshot { numbers, timestamps } => {
+            Call::DeleteSnapshots(bounds) => self.take_removal(id, operation, *bounds),
+            Call::LoadSnapshot(bounds) => {
                 let (Outcome::Ok(Answer::Loaded(found)), Some(ended)) = (&operation.outcome, ended) else { return };
-                let bounds = Bounds { numbers: *numbers, timestamps: *timestamps };
-                self.loads.push(Load { operation: id, began, ended, bounds, found: found.as_ref() });
+                self.loads.push(Load { operation: id, began, ended, bounds: *bounds, found: found.as_ref() });
             }
             _ => {}
         }
+    }
+
+    fn take_removal(&mut self, id: usize, operation: &Operation, bounds: Bounds) {
+        let is_done = matches!(operation.outcome, Outcome::Ok(_));
+        self.removals.push(Removal { operation: id, began: operation.began, ended: operation.ended, bounds, is_done });
     }
 
     /// Whether a save may have been taken away or replaced by the time a load ended.

@@ -1,13 +1,13 @@
 //! Owning a journal: claim it or recover it, then write, delete and snapshot in the owner's name until something ends that.
 
 use cairn_client::{Deletion, Error, JournalWriter, NewEvent};
-use cairn_machine::{PersistenceId, SequenceNumber, WriterId};
+use cairn_machine::{PersistenceId, SequenceNumber};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::recorder::stored;
+use super::recorder::{self, stored};
 use super::{Session, snapshots};
-use crate::history::{Answer, Call, Fresh, Numbered, OperationId, now};
+use crate::history::{Answer, Call, Fresh, Numbered, now};
 
 /// Atomic writes of one burst at most.
 const BURST_MAX: usize = 12;
@@ -40,19 +40,18 @@ pub(super) async fn run(session: &mut Session) {
 }
 
 async fn claim(session: &mut Session, persistence_id: &PersistenceId) -> Option<JournalWriter> {
-    let name =
-        WriterId::from(uuid::Builder::from_random_bytes(session.dice.seed()[..16].try_into().expect("16 of 32")).into_uuid());
+    let name = session.new_writer_id();
     let journal = session.cairn.journal_of(persistence_id.clone());
     let claiming = session.recorder.begin(persistence_id.as_str(), Call::Claim { writer: name.as_str().to_owned() });
     if session.dice.chance(0.7) {
         let claimed = journal.claim_as(name).await;
-        let answer = claimed.as_ref().map(claimed_answer).map_err(Clone::clone);
+        let answer = claimed.as_ref().map(recorder::claimed).map_err(Clone::clone);
         session.recorder.end(claiming, answer);
         return claimed.ok();
     }
     let began = now();
     let recovered = journal.recover().claim_as(name).start().await;
-    let answer = recovered.as_ref().map(|recovered| claimed_answer(recovered.writer.as_ref().expect("asked for a claim")));
+    let answer = recovered.as_ref().map(|recovered| recorder::claimed(recovered.writer.as_ref().expect("asked for a claim")));
     session.recorder.end(claiming, answer.map_err(Clone::clone));
     let recovered = recovered.ok()?;
     let from = recovered.snapshot.as_ref().map_or(1, |snapshot| snapshot.info.sequence_number.0 + 1);
@@ -70,10 +69,6 @@ async fn claim(session: &mut Session, persistence_id: &PersistenceId) -> Option<
     recovered.writer
 }
 
-fn claimed_answer(writer: &JournalWriter) -> Answer {
-    Answer::Claimed { epoch: writer.epoch().expect("claimed").0, highest: writer.submitted().0 }
-}
-
 /// Many atomic writes in flight at once; false if the writer writes no more.
 async fn burst(session: &mut Session, writer: &mut JournalWriter) -> bool {
     let mut flying = FuturesUnordered::new();
@@ -81,7 +76,7 @@ async fn burst(session: &mut Session, writer: &mut JournalWriter) -> bool {
     for _ in 0..session.dice.count(1, BURST_MAX) {
         let count = if session.dice.chance(0.7) { 1 } else { session.dice.count(2, 6) };
         let (events, numbered) = make(session, writer, count);
-        let id = begin(session, writer, vec![numbered]);
+        let id = session.recorder.begin_write(writer, vec![numbered]);
         match writer.submit_all(events).await {
             Ok(submitted) => flying.push(async move { (id, submitted.await) }),
             Err(error) => {
@@ -108,28 +103,18 @@ async fn several(session: &mut Session, writer: &mut JournalWriter) -> bool {
         let (mut events, mut numbered) = (Vec::new(), Vec::new());
         for _ in 0..session.dice.count(1, 3) {
             let stamp = session.stamp(operation, index);
-            events.push(new_event(writer.persistence_id(), next, stamp));
+            events.push(stamp.new_event(writer.persistence_id(), SequenceNumber(next)));
             numbered.push((next, stamp));
             (next, index) = (next + 1, index + 1);
         }
         requests.push(events);
         records.push(numbered);
     }
-    let id = begin(session, writer, records);
+    let id = session.recorder.begin_write(writer, records);
     let outcome = writer.write(requests).await;
     let goes_on = outcome.is_ok();
     session.recorder.end(id, outcome.map(|appended| Answer::Written(appended.into_iter().map(stored).collect())));
     goes_on
-}
-
-fn begin(session: &Session, writer: &JournalWriter, atomic_writes: Vec<Vec<Numbered>>) -> OperationId {
-    let call = Call::Write {
-        writer: writer.writer_id().as_str().to_owned(),
-        epoch: writer.epoch().map(|epoch| epoch.0),
-        after: Some(writer.submitted().0),
-        atomic_writes,
-    };
-    session.recorder.begin(writer.persistence_id().as_str(), call)
 }
 
 /// The next events of a writer, with their record.
@@ -140,14 +125,9 @@ fn make(session: &mut Session, writer: &JournalWriter, count: usize) -> (Vec<New
         .map(|index| {
             let stamp = session.stamp(operation, index);
             let number = first + index as u64;
-            (new_event(writer.persistence_id(), number, stamp), (number, stamp))
+            (stamp.new_event(writer.persistence_id(), SequenceNumber(number)), (number, stamp))
         })
         .unzip()
-}
-
-fn new_event(persistence_id: &PersistenceId, number: u64, stamp: crate::stamp::Stamp) -> NewEvent {
-    let event = stamp.event(persistence_id, SequenceNumber(number));
-    NewEvent { payload: event.payload, adapter_manifest: event.adapter_manifest, metadata: event.metadata, tags: event.tags }
 }
 
 async fn delete(session: &mut Session, writer: &JournalWriter) {
@@ -170,7 +150,7 @@ async fn resume(session: &mut Session, writer: &mut JournalWriter) -> bool {
         let call = Call::Claim { writer: "(resumed)".to_owned() };
         let id = session.recorder.begin(writer.persistence_id().as_str(), call);
         let resumed = writer.resume().await;
-        session.recorder.end(id, resumed.clone().map(|_| claimed_answer(writer)));
+        session.recorder.end(id, resumed.clone().map(|_| recorder::claimed(writer)));
         match resumed {
             Ok(_) => return true,
             Err(Error::Unknown { .. } | Error::Unavailable { .. }) => session.pause().await,

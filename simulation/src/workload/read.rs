@@ -6,7 +6,7 @@ use cairn_client::{Freshness, Journal, Position, Replay, ShardId};
 use cairn_machine::{PersistenceId, SequenceNumber};
 
 use super::Session;
-use super::recorder::{highest, outcome_of, read_event};
+use super::recorder::{self, outcome_of, read_event};
 use crate::history::{Answer, Call, Fresh, OperationId, Outcome};
 use crate::machine::client_address;
 
@@ -19,7 +19,8 @@ pub(super) async fn run(session: &mut Session) {
     let fresh = *session.dice.weighted(&[(5, Fresh::Strong), (1, Fresh::Local)]);
     let journal = journal(session, &persistence_id, fresh, node);
     if session.dice.chance(0.6) {
-        read_highest(session, &journal, fresh, node).await;
+        // What it says is in the record.
+        let _ = session.recorder.highest(&journal, fresh, node).await;
     } else {
         replay(session, &journal, fresh, node).await;
     }
@@ -38,12 +39,6 @@ pub(crate) fn journal(session: &Session, persistence_id: &PersistenceId, fresh: 
     }
 }
 
-async fn read_highest(session: &mut Session, journal: &Journal, fresh: Fresh, node: Option<u64>) {
-    let id = session.recorder.begin(journal.persistence_id().as_str(), Call::Highest { fresh, node });
-    let outcome = journal.highest().await;
-    session.recorder.end(id, outcome.as_ref().map(highest).map_err(Clone::clone));
-}
-
 async fn replay(session: &mut Session, journal: &Journal, fresh: Fresh, node: Option<u64>) {
     let from = if session.dice.chance(0.5) { 0 } else { session.dice.number(0, 60) };
     let to = if session.dice.chance(0.6) { SequenceNumber::MAX.0 } else { session.dice.number(0, 80) };
@@ -60,20 +55,15 @@ async fn replay(session: &mut Session, journal: &Journal, fresh: Fresh, node: Op
 
 /// Reads a replay to its end, now and then slowly, and writes down what came.
 pub(super) async fn collect(session: &mut Session, persistence_id: &PersistenceId, id: OperationId, mut replay: Replay) {
-    let mut events = Vec::new();
     let is_slow = session.dice.chance(0.1);
-    let failed = loop {
-        match replay.next().await {
-            Ok(Some(event)) => match read_event(persistence_id, &event) {
-                Ok(event) => events.push(event),
-                Err(wrong) => return session.recorder.end_wrong(id, wrong),
-            },
-            Ok(None) => break None,
-            Err(error) => break Some(error),
-        }
+    let drained = recorder::drain(persistence_id, &mut replay, async || {
         if is_slow && session.dice.chance(0.2) && !session.until.is_over() {
             session.pause().await;
         }
+    });
+    let (events, failed) = match drained.await {
+        Ok(drained) => drained,
+        Err(wrong) => return session.recorder.end_wrong(id, wrong),
     };
     // What came before a stream broke is as true as the rest.
     if let Some(error) = failed
@@ -81,8 +71,7 @@ pub(super) async fn collect(session: &mut Session, persistence_id: &PersistenceI
     {
         return session.recorder.end_wrong(id, wrong);
     }
-    let end = replay.end().map(|end| (end.highest.0, end.deleted_to.0));
-    session.recorder.end(id, Ok(Answer::Replayed { events, end }));
+    session.recorder.end(id, Ok(recorder::replayed(events, &replay)));
 }
 
 /// Follows a shard from its beginning or from anywhere, for a while.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cairn_client::{Appended, Error, HighestReply, StoredEvent, WriteOutcome};
+use cairn_client::{Appended, Criteria, Error, HighestReply, Journal, JournalWriter, Replay, StoredEvent, WriteOutcome};
 use cairn_machine::PersistenceId;
 
-use crate::history::{Answer, Call, History, OperationId, Outcome, ReadEvent, Written};
+use crate::history::{Answer, Bounds, Call, Fresh, History, Numbered, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
 use crate::stamp::Stamp;
 
 /// The record as one client writes it.
@@ -41,6 +41,88 @@ impl Recorder {
     pub fn end_wrong(&self, id: OperationId, what: String) {
         self.history.end(id, Outcome::Wrong(what));
     }
+
+    /// The client is about to write behind everything that this writer has submitted.
+    pub(crate) fn begin_write(&self, writer: &JournalWriter, atomic_writes: Vec<Vec<Numbered>>) -> OperationId {
+        let call = Call::Write {
+            writer: writer.writer_id().as_str().to_owned(),
+            epoch: writer.epoch().map(|epoch| epoch.0),
+            after: Some(writer.submitted().0),
+            atomic_writes,
+        };
+        self.begin(writer.persistence_id().as_str(), call)
+    }
+
+    /// Reads the highest number.
+    pub(crate) async fn highest(&self, journal: &Journal, fresh: Fresh, node: Option<u64>) -> Result<HighestReply, Error> {
+        let id = self.begin(journal.persistence_id().as_str(), Call::Highest { fresh, node });
+        let outcome = journal.highest().await;
+        let answer = outcome.as_ref().map(|reply| Answer::Highest {
+            highest: reply.highest.0,
+            deleted_to: reply.deleted_to.0,
+            epoch: reply.epoch.0,
+        });
+        self.end(id, answer.map_err(Clone::clone));
+        outcome
+    }
+
+    /// Loads the newest snapshot within bounds.
+    pub(crate) async fn load(&self, journal: &Journal, criteria: Criteria) {
+        let id = self.begin(journal.persistence_id().as_str(), Call::LoadSnapshot(bounds(&criteria)));
+        let loaded = match journal.load_snapshot(criteria).await {
+            Err(error) => return self.end(id, Err(error)),
+            Ok(loaded) => loaded,
+        };
+        let read = loaded.map(|snapshot| {
+            let number = snapshot.info.sequence_number;
+            let stamp = Stamp::of_snapshot(journal.persistence_id(), number, &snapshot.bytes)?;
+            Ok::<_, String>(ReadSnapshot { number: number.0, timestamp: snapshot.info.timestamp, stamp })
+        });
+        match read.transpose() {
+            Ok(read) => self.end(id, Ok(Answer::Loaded(read))),
+            Err(wrong) => self.end_wrong(id, wrong),
+        }
+    }
+}
+
+/// What a claim was told.
+pub(crate) fn claimed(writer: &JournalWriter) -> Answer {
+    Answer::Claimed { epoch: writer.epoch().expect("claimed").0, highest: writer.submitted().0 }
+}
+
+pub(crate) fn bounds(criteria: &Criteria) -> Bounds {
+    Bounds {
+        numbers: (criteria.sequence_number_min.0, criteria.sequence_number_max.0),
+        timestamps: (criteria.timestamp_min, criteria.timestamp_max),
+    }
+}
+
+/// Events as they were read, and the error with which the stream ended if it did not come to its end.
+pub(crate) type Drained = (Vec<ReadEvent>, Option<Error>);
+
+/// Reads a replay to its end, with a pause of the reader's choice after each event.
+///
+/// # Errors
+/// What is wrong with an event.
+pub(crate) async fn drain(
+    persistence_id: &PersistenceId,
+    replay: &mut Replay,
+    mut pause: impl AsyncFnMut(),
+) -> Result<Drained, String> {
+    let mut events = Vec::new();
+    loop {
+        match replay.next().await {
+            Ok(Some(event)) => events.push(read_event(persistence_id, &event)?),
+            Ok(None) => return Ok((events, None)),
+            Err(error) => return Ok((events, Some(error))),
+        }
+        pause().await;
+    }
+}
+
+/// What a replay showed, in whole or in part.
+pub(crate) fn replayed(events: Vec<ReadEvent>, replay: &Replay) -> Answer {
+    Answer::Replayed { events, end: replay.end().map(|end| (end.highest.0, end.deleted_to.0)) }
 }
 
 /// What an answer or an error of the client library says.
@@ -66,10 +148,6 @@ pub(crate) fn written(outcome: WriteOutcome) -> Written {
         }
         WriteOutcome::Refused(refusal) => Written::Refused(format!("{refusal:?}")),
     }
-}
-
-pub(crate) fn highest(reply: &HighestReply) -> Answer {
-    Answer::Highest { highest: reply.highest.0, deleted_to: reply.deleted_to.0, epoch: reply.epoch.0 }
 }
 
 /// What was read back, if it is what was written.

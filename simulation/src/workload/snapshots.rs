@@ -3,9 +3,8 @@
 use cairn_client::{Criteria, Journal, NewSnapshot, WriterEpoch};
 use cairn_machine::SequenceNumber;
 
-use super::Session;
-use crate::history::{Answer, Call, ReadSnapshot};
-use crate::stamp::Stamp;
+use super::{Session, recorder};
+use crate::history::{Answer, Call};
 
 /// Bytes of a large snapshot at most: several chunks.
 const LARGE_BYTES_MAX: u64 = 1_500_000;
@@ -16,7 +15,10 @@ pub(super) async fn run(session: &mut Session) {
     let number = SequenceNumber(session.dice.number(0, 40));
     match *session.dice.weighted(&[(3, "save"), (4, "load"), (1, "delete"), (1, "delete many")]) {
         "save" => save(session, &journal, number, None).await,
-        "load" => load(session, &journal).await,
+        "load" => {
+            let criteria = bounds(session);
+            session.recorder.load(&journal, criteria).await;
+        }
         "delete" => delete(session, &journal, number).await,
         _ => delete_many(session, &journal).await,
     }
@@ -37,27 +39,6 @@ pub(super) async fn save(session: &mut Session, journal: &Journal, number: Seque
     session.recorder.end(id, outcome.map(|reply| Answer::Saved { timestamp: reply.timestamp }));
 }
 
-async fn load(session: &mut Session, journal: &Journal) {
-    let criteria = bounds(session);
-    let id = session.recorder.begin(
-        journal.persistence_id().as_str(),
-        Call::LoadSnapshot { numbers: numbers(&criteria), timestamps: timestamps(&criteria) },
-    );
-    let loaded = match journal.load_snapshot(criteria).await {
-        Err(error) => return session.recorder.end(id, Err(error)),
-        Ok(loaded) => loaded,
-    };
-    let read = loaded.map(|snapshot| {
-        let number = snapshot.info.sequence_number;
-        let stamp = Stamp::of_snapshot(journal.persistence_id(), number, &snapshot.bytes)?;
-        Ok::<_, String>(ReadSnapshot { number: number.0, timestamp: snapshot.info.timestamp, stamp })
-    });
-    match read.transpose() {
-        Ok(read) => session.recorder.end(id, Ok(Answer::Loaded(read))),
-        Err(wrong) => session.recorder.end_wrong(id, wrong),
-    }
-}
-
 async fn delete(session: &mut Session, journal: &Journal, number: SequenceNumber) {
     let id = session.recorder.begin(journal.persistence_id().as_str(), Call::DeleteSnapshot { number: number.0, timestamp: 0 });
     let outcome = journal.delete_snapshot(number, None).await;
@@ -66,7 +47,7 @@ async fn delete(session: &mut Session, journal: &Journal, number: SequenceNumber
 
 async fn delete_many(session: &mut Session, journal: &Journal) {
     let criteria = bounds(session);
-    let call = Call::DeleteSnapshots { numbers: numbers(&criteria), timestamps: timestamps(&criteria) };
+    let call = Call::DeleteSnapshots(recorder::bounds(&criteria));
     let id = session.recorder.begin(journal.persistence_id().as_str(), call);
     let outcome = journal.delete_snapshots(criteria).await;
     session.recorder.end(id, outcome.map(|_| Answer::SnapshotsDeleted));
@@ -87,12 +68,4 @@ fn bounds(session: &mut Session) -> Criteria {
         criteria.timestamp_min = i64::try_from(session.dice.number(0, 500)).expect("is small");
     }
     criteria
-}
-
-fn numbers(criteria: &Criteria) -> (u64, u64) {
-    (criteria.sequence_number_min.0, criteria.sequence_number_max.0)
-}
-
-fn timestamps(criteria: &Criteria) -> (i64, i64) {
-    (criteria.timestamp_min, criteria.timestamp_max)
 }

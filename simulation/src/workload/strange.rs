@@ -1,7 +1,7 @@
 //! Writing to a journal without having claimed it, as importers and plugins of other runtimes do: numbers of its own, gaps, atomic
-//! writes that are refused beside some that are stored, the same request at two nodes at once.
+//! writes that are refused beside some that are stored, the same request twice at once.
 
-use cairn_client::{Cairn, Write};
+use cairn_client::Write;
 use cairn_machine::{SequenceNumber, WriterEpoch, WriterId};
 
 use super::Session;
@@ -10,12 +10,9 @@ use crate::history::{Answer, Call, Fresh};
 
 pub(super) async fn run(session: &mut Session) {
     let persistence_id = session.pick_journal();
-    let reading = session.recorder.begin(persistence_id.as_str(), Call::Highest { fresh: Fresh::Strong, node: None });
-    let known = session.cairn.journal_of(persistence_id.clone()).highest().await;
-    session.recorder.end(reading, known.as_ref().map(super::recorder::highest).map_err(Clone::clone));
-    let Ok(known) = known else { return };
-    let writer =
-        WriterId::from(uuid::Builder::from_random_bytes(session.dice.seed()[..16].try_into().expect("16 of 32")).into_uuid());
+    let journal = session.cairn.journal_of(persistence_id.clone());
+    let Ok(known) = session.recorder.highest(&journal, Fresh::Strong, None).await else { return };
+    let writer = session.new_writer_id();
     let mut highest = known.highest.0;
     for _ in 0..session.dice.number(1, 4) {
         let write = make(session, &persistence_id, &writer, highest);
@@ -59,20 +56,22 @@ fn make(session: &mut Session, persistence_id: &cairn_machine::PersistenceId, wr
     (write, call)
 }
 
-/// Sends it, sometimes twice at once through connections of their own; the greatest number if it is stored.
+/// Sends it, sometimes twice at once; the greatest number if it is stored.
 async fn send(session: &mut Session, (write, call): (Write, Call)) -> Option<u64> {
     let greatest = write.atomic_writes.last()?.last()?.sequence_number.0;
-    let once = send_once(session, &session.cairn, write.clone(), call.clone());
-    if session.clone().dice.chance(0.25) {
-        let (first, second) = tokio::join!(once, send_once(session, &session.cairn, write, call));
+    // Looked at and not drawn: what is drawn next is the same whether it is sent once or twice.
+    let is_twice = session.dice.clone().chance(0.25);
+    let once = send_once(session, write.clone(), call.clone());
+    if is_twice {
+        let (first, second) = tokio::join!(once, send_once(session, write, call));
         return (first && second).then_some(greatest);
     }
     once.await.then_some(greatest)
 }
 
-async fn send_once(session: &Session, cairn: &Cairn, write: Write, call: Call) -> bool {
+async fn send_once(session: &Session, write: Write, call: Call) -> bool {
     let id = session.recorder.begin(write.persistence_id.as_str(), call);
-    let outcome = cairn.write(write).await;
+    let outcome = session.cairn.write(write).await;
     let is_ok = outcome.is_ok();
     session.recorder.end(id, outcome.map(|reply| Answer::Written(reply.outcomes.into_iter().map(written).collect())));
     is_ok
