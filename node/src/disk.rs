@@ -48,6 +48,13 @@ pub(crate) struct DiskState {
     pub anywhere_nearly_full: bool,
 }
 
+impl DiskState {
+    /// Whether this node takes no writes where it should: its own disk is nearly full, or too many of a shard's that it leads.
+    pub(crate) fn refuses_writes(&self) -> bool {
+        self.nearly_full || !self.read_only.is_empty()
+    }
+}
+
 /// Watches the disks for as long as the node runs.
 pub(crate) struct DiskWatch {
     pub settings: DiskSettings,
@@ -95,7 +102,7 @@ impl DiskWatch {
         }
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         self.metrics.disk_free.set(space.available as f64);
-        self.metrics.read_only.set(if nearly_full || !state.read_only.is_empty() { 1.0 } else { 0.0 });
+        self.metrics.read_only.set(if state.refuses_writes() { 1.0 } else { 0.0 });
         self.state.send_if_modified(|known| {
             let changed = *known != state;
             *known = state;

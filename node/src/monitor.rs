@@ -214,7 +214,7 @@ impl Monitor {
             let lacks = self.heard.iter().map(|heard| heard.load(Ordering::Relaxed));
             reasons.extend(statuses.iter().zip(lacks).filter_map(|(status, lacks)| not_ready(status, lacks)));
         }
-        if self.core.disk.borrow().nearly_full {
+        if self.core.disk.borrow().refuses_writes() {
             reasons.push(Reason::ReadOnly);
         }
         for ((shard, status), (metrics, seen)) in self.core.shards.iter().zip(&statuses).zip(metrics.iter().zip(seen)) {

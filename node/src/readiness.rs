@@ -15,7 +15,7 @@ pub(crate) enum Reason {
     NoLeader(ShardId),
     /// A shard on this node is far behind its leader.
     Lagging(ShardId, u64),
-    /// The disk is nearly full.
+    /// It takes no writes: its disk is nearly full, or too many of a shard's that it leads.
     ReadOnly,
     /// It is stopping.
     Stopping,

@@ -180,7 +180,7 @@ async fn without_a_quorum_of_roomy_nodes_writes_are_refused_and_deletions_and_re
 }
 
 #[tokio::test]
-async fn a_roomy_leader_with_two_full_followers_takes_no_writes() {
+async fn a_roomy_leader_with_two_full_followers_takes_no_writes_and_is_not_ready_until_it_does() {
     let cluster = cluster_of_three().await;
     let leader = cluster.leader(0).await;
     for id in [1, 2, 3] {
@@ -203,6 +203,19 @@ async fn a_roomy_leader_with_two_full_followers_takes_no_writes() {
         }
     })
     .await;
+    eventually("the leader says so", async || {
+        let leader = cluster.leader(0).await;
+        let is_told = cluster.node(leader).not_ready().contains(&"read_only".to_owned());
+        (cluster.members[&leader].room.load(Ordering::Relaxed) != FULL && is_told).then_some(())
+    })
+    .await;
+    for id in [1, 2, 3] {
+        set_room(&cluster, id, ROOMY);
+    }
+    cluster.all_ready().await;
+    // Ready means that it takes writes.
+    let leader = cluster.leader(0).await;
+    cluster.journal(leader).write(write_request("account-1", number + 1, b"x")).await.expect("is taken");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! product leaves a scenario here.
 
 mod all_down;
+mod freed_at_last;
 mod leader_isolated;
 
 use std::time::Duration;
@@ -30,7 +31,7 @@ impl Scenario {
 }
 
 /// All of them.
-pub const ALL: &[Scenario] = &[leader_isolated::SCENARIO, all_down::SCENARIO];
+pub const ALL: &[Scenario] = &[leader_isolated::SCENARIO, all_down::SCENARIO, freed_at_last::SCENARIO];
 
 /// A step at this second, for so many seconds.
 fn step(at: u64, lasts: u64, fault: Fault) -> Scheduled {
