@@ -11,6 +11,9 @@ use cairn_client::{
     SequenceNumber, ShardId, StoredEvent, WriterId,
 };
 use cairn_machine::Command;
+use common::retried_after_a_foreign_one;
+
+mod common;
 
 async fn written(cairn: &Cairn, name: &str, events: usize) -> JournalWriter {
     let mut writer = cairn.journal(name).unwrap().claim().await.unwrap();
@@ -210,19 +213,7 @@ async fn deleting_everything_spares_what_a_foreign_writer_stores_meanwhile() {
     let journal = written(&cairn, "account", 5).await.journal().clone();
     let foreign = cairn.journal("account").unwrap();
     let is_written = Arc::new(AtomicBool::new(false));
-    let (mut tries, is_due) = (0, is_written.clone());
-    cluster.inject(move |command| match command {
-        // The first try is carried out, and its answer is lost; the next ones come to nothing until the foreign write is there.
-        Command::DeleteTo(_) => {
-            tries += 1;
-            match (tries, is_due.load(Ordering::Relaxed)) {
-                (1, _) => Fault::LoseAnswer,
-                (_, false) => Fault::LoseRequest,
-                (_, true) => Fault::None,
-            }
-        }
-        _ => Fault::None,
-    });
+    cluster.inject(retried_after_a_foreign_one(is_written.clone(), |command| matches!(command, Command::DeleteTo(_))));
     let deleting = tokio::spawn(async move { foreign.delete_to(SequenceNumber::MAX, Deletion::Logical).await });
     // Between the tries another event is stored: the retry must not delete it.
     while journal.highest().await.unwrap().deleted_to < SequenceNumber(5) {
@@ -340,19 +331,9 @@ async fn a_recovery_that_is_tried_again_never_fences_who_claimed_meanwhile() {
     let journal = written(&cairn, "account", 3).await.journal().clone();
     let (early, late) = (WriterId::new("early").unwrap(), WriterId::new("late").unwrap());
     let is_claimed = Arc::new(AtomicBool::new(false));
-    let (mut tries, is_due, retried) = (0, is_claimed.clone(), early.clone());
-    cluster.inject(move |command| match command {
-        // The first try is carried out, and its answer is lost; the next ones come to nothing until the foreign claim is there.
-        Command::Claim(claim) if claim.writer == retried => {
-            tries += 1;
-            match (tries, is_due.load(Ordering::Relaxed)) {
-                (1, _) => Fault::LoseAnswer,
-                (_, false) => Fault::LoseRequest,
-                (_, true) => Fault::None,
-            }
-        }
-        _ => Fault::None,
-    });
+    let retried = early.clone();
+    let is_meant = move |command: &Command| matches!(command, Command::Claim(claim) if claim.writer == retried);
+    cluster.inject(retried_after_a_foreign_one(is_claimed.clone(), is_meant));
     let recovery = journal.recover().claim_as(early.clone());
     let recovering = tokio::spawn(async move { recovery.start().await.map(drop) });
     while journal.highest().await.unwrap().writer != early {

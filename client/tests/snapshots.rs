@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cairn_client::memory::{Fault, MemoryCairn};
 use cairn_client::{Criteria, Error, NewSnapshot, Payload, SequenceNumber};
 use cairn_machine::Command;
+use common::retried_after_a_foreign_one;
+
+mod common;
 
 fn snapshot(sequence_number: u64, bytes: Vec<u8>) -> NewSnapshot {
     let payload = Payload { serializer_id: 5, manifest: "state".to_owned(), bytes: bytes.into() };
@@ -135,18 +138,7 @@ async fn a_retried_deletion_spares_what_was_saved_meanwhile() {
     let journal = cairn.journal("account").unwrap();
     journal.save_snapshot(snapshot(1, vec![1])).await.unwrap();
     let is_saved = Arc::new(AtomicBool::new(false));
-    let (mut tries, is_due) = (0, is_saved.clone());
-    cluster.inject(move |command| match command {
-        Command::DeleteSnapshots(_) => {
-            tries += 1;
-            match (tries, is_due.load(Ordering::Relaxed)) {
-                (1, _) => Fault::LoseAnswer,
-                (_, false) => Fault::LoseRequest,
-                (_, true) => Fault::None,
-            }
-        }
-        _ => Fault::None,
-    });
+    cluster.inject(retried_after_a_foreign_one(is_saved.clone(), |command| matches!(command, Command::DeleteSnapshots(_))));
     let deleting = journal.clone();
     let deleting = tokio::spawn(async move { deleting.delete_snapshots(Criteria::LATEST).await });
     while !journal.snapshots(Criteria::LATEST).await.unwrap().is_empty() {
