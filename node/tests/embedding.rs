@@ -259,16 +259,21 @@ async fn a_damaged_log_is_named_and_the_node_does_not_start() {
     assert!(error.to_string().contains("damaged"), "{error}");
 }
 
-#[tokio::test]
-async fn the_client_goes_on_when_the_leader_is_killed() {
-    let mut cluster = Cluster::of_founders(3, 1).await;
+/// The client library, on the network of a cluster of three.
+async fn client_of_three(cluster: &Cluster) -> Cairn {
     let network = cluster.network.clone();
     let connector = move |address: String| {
         let network = network.clone();
         async move { network.connect(&address).await }
     };
     let addresses: Vec<_> = (1..=3).map(common::client_address).collect();
-    let cairn = Cairn::builder().endpoints(addresses).connector(connector).connect().await.expect("connects");
+    Cairn::builder().endpoints(addresses).connector(connector).connect().await.expect("connects")
+}
+
+#[tokio::test]
+async fn the_client_goes_on_when_the_leader_is_killed() {
+    let mut cluster = Cluster::of_founders(3, 1).await;
+    let cairn = client_of_three(&cluster).await;
     let mut writer = cairn.journal("account-1").expect("a name").claim().await.expect("is claimed");
     let leader = cluster.leader(0).await;
     for number in 0..100u8 {
@@ -284,13 +289,7 @@ async fn the_client_goes_on_when_the_leader_is_killed() {
 #[tokio::test]
 async fn a_client_sees_no_error_while_every_node_is_stopped_and_started_in_turn() {
     let mut cluster = Cluster::of_founders(3, 2).await;
-    let network = cluster.network.clone();
-    let connector = move |address: String| {
-        let network = network.clone();
-        async move { network.connect(&address).await }
-    };
-    let addresses: Vec<_> = (1..=3).map(common::client_address).collect();
-    let cairn = Cairn::builder().endpoints(addresses).connector(connector).connect().await.expect("connects");
+    let cairn = client_of_three(&cluster).await;
     let restarted = std::cell::Cell::new(false);
     let writes = async {
         let mut writers = Vec::new();
