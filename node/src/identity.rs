@@ -16,6 +16,7 @@ use cairn_raft::Identity;
 use cairn_storage::fs::{Fs, read_file, write_file_atomically};
 use uuid::Uuid;
 
+use crate::sealed_text;
 use crate::settings::Settings;
 
 /// The file's name in the data directory.
@@ -105,18 +106,12 @@ fn check(record: &Record, settings: &Settings) -> Result<(), IdentityError> {
 fn encode(record: &Record) -> String {
     let Identity { cluster_id, node_id, birth_id } = record.identity;
     let body = format!("{HEADING}\ncluster {cluster_id}\nnode {node_id}\nbirth {birth_id}\nshards {}\n", record.shards);
-    let checksum = crc32fast::hash(body.as_bytes());
-    format!("{body}checksum {checksum:08x}\n")
+    sealed_text::seal(&body)
 }
 
 fn decode(bytes: &[u8], path: &Path) -> Result<Record, IdentityError> {
     let damaged = |reason| IdentityError::Damaged { path: path.display().to_string(), reason };
-    let text = std::str::from_utf8(bytes).map_err(|_| damaged("not text"))?;
-    let (body, checksum) = text.rsplit_once("checksum ").ok_or_else(|| damaged("no checksum"))?;
-    if checksum != format!("{:08x}\n", crc32fast::hash(body.as_bytes())) {
-        return Err(damaged("the checksum does not match"));
-    }
-    let mut lines = body.lines();
+    let mut lines = sealed_text::open(bytes).map_err(damaged)?.lines();
     let heading = lines.next().unwrap_or_default();
     if heading != HEADING {
         return Err(IdentityError::UnknownVersion { path: path.display().to_string(), found: heading.to_owned() });

@@ -16,6 +16,8 @@ use cairn_raft::{Group, Leadership};
 use cairn_storage::fs::{Fs, read_file, write_file_atomically};
 use tokio::sync::watch;
 
+use crate::sealed_text;
+
 /// The file's name in the data directory.
 const FILE: &str = "peers";
 /// The first line. The number is the version of the format; persisted.
@@ -72,18 +74,11 @@ fn addresses(watches: &mut [watch::Receiver<Leadership>], own: NodeId) -> BTreeS
 
 fn encode(addresses: &BTreeSet<String>) -> String {
     let lines: String = addresses.iter().flat_map(|address| ["peer ", address, "\n"]).collect();
-    let body = format!("{HEADING}\n{lines}");
-    let checksum = crc32fast::hash(body.as_bytes());
-    format!("{body}checksum {checksum:08x}\n")
+    sealed_text::seal(&format!("{HEADING}\n{lines}"))
 }
 
 fn decode(bytes: &[u8]) -> Option<BTreeSet<String>> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (body, checksum) = text.rsplit_once("checksum ")?;
-    if checksum != format!("{:08x}\n", crc32fast::hash(body.as_bytes())) {
-        return None;
-    }
-    let mut lines = body.lines();
+    let mut lines = sealed_text::open(bytes).ok()?.lines();
     if lines.next() != Some(HEADING) {
         return None;
     }

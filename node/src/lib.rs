@@ -29,6 +29,7 @@ mod process;
 mod proposer;
 mod readiness;
 mod recovery;
+mod sealed_text;
 mod server;
 mod service;
 mod settings;
