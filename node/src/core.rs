@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn_api::Freshness;
 use cairn_api::v1::{Failure, Reason};
 use cairn_machine::{Command, Head, PersistenceId, Position, Reply, SequenceNumber, ShardId, Slice};
-use cairn_raft::{Group, Identity, Peers};
+use cairn_raft::{Group, GroupStatus, Identity, Peers};
 use cairn_storage::Tables;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -76,6 +76,11 @@ impl Core {
         self.shards.get(usize::from(shard.0)).ok_or_else(|| {
             Failure::new(Reason::Invalid, format!("shard: {shard} is not one of the cluster's {}", self.shards.len()))
         })
+    }
+
+    /// What this node knows of each shard, by their numbers.
+    pub(crate) fn statuses(&self) -> Vec<GroupStatus> {
+        self.shards.iter().map(|shard| shard.group.status()).collect()
     }
 
     /// An early no to commands for a shard: nothing here decides what the rules or the log will not decide again.

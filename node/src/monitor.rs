@@ -207,7 +207,7 @@ impl Monitor {
         if self.core.draining.is_cancelled() {
             reasons.push(Reason::Stopping);
         }
-        let statuses: Vec<GroupStatus> = self.core.shards.iter().map(|shard| shard.group.status()).collect();
+        let statuses = self.core.statuses();
         if statuses.iter().any(|status| status.members.get(self.core.identity.node_id).is_none()) {
             reasons.push(Reason::WaitingForCluster);
         } else {

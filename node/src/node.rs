@@ -154,7 +154,7 @@ impl Node {
     /// What this node knows of each shard, by their numbers.
     #[must_use]
     pub fn status(&self) -> Vec<GroupStatus> {
-        self.inner.core.shards.iter().map(|shard| shard.group.status()).collect()
+        self.inner.core.statuses()
     }
 
     /// One number over everything that this node stores of a shard: replicas that have applied the same entry have the same. It tells

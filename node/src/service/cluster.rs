@@ -58,7 +58,7 @@ impl Cluster for ClusterService {
 
 /// What this node knows, without asking others.
 fn status(core: &Core) -> v1::StatusResponse {
-    let statuses: Vec<GroupStatus> = core.shards.iter().map(|shard| shard.group.status()).collect();
+    let statuses = core.statuses();
     let usage = core.process.usage();
     let disk = core.disk.borrow().clone();
     v1::StatusResponse {
