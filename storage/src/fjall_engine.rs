@@ -17,6 +17,7 @@ use fjall::{
 };
 
 use crate::engine::{Ascending, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
+use crate::fs::parent;
 
 /// A key that no family has and that no scan sees: its removal moves the table on by one version.
 const NO_KEY: [u8; 1] = [0];
@@ -98,7 +99,7 @@ impl FjallEngine {
         // fjall syncs what is in its folders; that they are there is for their owner.
         let tables_dir = dir.join(TABLES_DIR);
         sync_dir(dir)?;
-        sync_dir(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        sync_dir(parent(dir))?;
         Ok(Self { database, settings, tables_dir })
     }
 

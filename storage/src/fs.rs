@@ -110,7 +110,16 @@ pub async fn write_file_atomically(fs: &dyn Fs, path: &Path, bytes: Bytes) -> io
     file.sync_data().await?;
     drop(file);
     fs.rename(beside, path).await?;
-    fs.sync_dir(path.parent().unwrap_or(Path::new("."))).await
+    fs.sync_dir(parent(path)).await
+}
+
+/// The folder that holds a name; the root holds its own.
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        None => path,
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+    }
 }
 
 /// Makes a folder and those above it, so that a return means that they stay.
@@ -130,9 +139,10 @@ pub async fn make_dir(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
     // who made it may have been stopped right behind.
     for (dir, was_there) in unsure.into_iter().rev() {
         fs.create_dir_all(dir).await?;
-        let Some(parent) = dir.parent() else { continue };
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        match fs.sync_dir(parent).await {
+        if dir.parent().is_none() {
+            continue;
+        }
+        match fs.sync_dir(parent(dir)).await {
             // Somebody else made it, and keeps the folder above to himself, or nobody can change what is in that.
             Err(error) if was_there && matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
             synced => synced?,

@@ -118,6 +118,7 @@ impl fmt::Debug for TablesSettings {
             .field("reclaim_rows_max", &self.reclaim_rows_max)
             .field("compact_after_rows_removed", &self.compact_after_rows_removed)
             .field("compact_idle", &self.compact_idle)
+            .field("flush_removals_after", &self.flush_removals_after)
             .finish_non_exhaustive()
     }
 }
