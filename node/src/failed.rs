@@ -32,6 +32,14 @@ pub enum StartError {
     /// The data directory is another node's, or damaged.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The data directory has lost what its node had acknowledged. It must be wiped, and the node replaced under a new id.
+    #[error("the data directory must not be used again, as {} says: {reason}", path.display())]
+    Condemned {
+        /// The file that says so.
+        path: PathBuf,
+        /// What was lost.
+        reason: String,
+    },
     /// An address cannot be listened at.
     #[error("listen at {address}: {error}")]
     Listen {

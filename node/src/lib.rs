@@ -10,6 +10,7 @@
 
 mod admission;
 mod clock;
+mod condemned;
 mod connector;
 mod core;
 mod disk;

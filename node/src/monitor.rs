@@ -1,17 +1,19 @@
 //! What a node does for itself while it runs: it looks whether it is ready, samples its metrics, hears of what breaks, forms the
 //! cluster, spreads leaders, and gives the log's segments back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_machine::ShardId;
 use cairn_raft::{BalanceSettings, GroupStatus};
+use cairn_storage::fs::Fs;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::condemned;
 use crate::core::{Core, Shard};
 use crate::disk::{DiskState, DiskWatch};
 use crate::failed::Failed;
@@ -111,7 +113,7 @@ pub(crate) fn spawn_all(
     )));
     until_stop(Box::pin(form(Arc::clone(&monitor.core), Arc::clone(&opened.groups), failed.clone())));
     until_stop(Box::pin(known_peers::keep(Arc::clone(&parts.fs), dir.to_owned(), opened.own, opened.all())));
-    until_stop(Box::pin(hear_failures(opened, failed.clone())));
+    until_stop(Box::pin(hear_failures(opened, Arc::clone(&parts.fs), dir.to_owned(), failed.clone())));
     for (index, shard) in monitor.core.shards.iter().enumerate() {
         until_stop(Box::pin(probe(shard.clone(), Arc::clone(&monitor.heard), index)));
     }
@@ -140,7 +142,12 @@ async fn spread_leaders(groups: Arc<cairn_raft::Groups>, mut disk: watch::Receiv
     }
 }
 
-fn hear_failures(opened: &Opened, failed: watch::Sender<Option<Failed>>) -> impl Future<Output = ()> + Send + use<> {
+fn hear_failures(
+    opened: &Opened,
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    failed: watch::Sender<Option<Failed>>,
+) -> impl Future<Output = ()> + Send + use<> {
     let log = opened.log.failed();
     let shards: Vec<_> = opened
         .all()
@@ -162,6 +169,11 @@ fn hear_failures(opened: &Opened, failed: watch::Sender<Option<Failed>>) -> impl
             (fatal, _, _) = futures::future::select_all(shards) => Failed::Shard(fatal),
         };
         tracing::error!(%failure, "the node cannot go on");
+        if let Failed::Shard(fatal) = &failure
+            && fatal.is_lasting
+        {
+            condemned::condemn(&*fs, &dir, &fatal.reason).await;
+        }
         failed.send_if_modified(|known| {
             let is_first = known.is_none();
             known.get_or_insert(failure);

@@ -33,7 +33,7 @@ use crate::parts::Parts;
 use crate::readiness::Reason;
 use crate::recovery::Recovery;
 use crate::settings::Settings;
-use crate::{identity, monitor, open, server};
+use crate::{condemned, identity, monitor, open, server};
 
 /// Between two looks whether what is in flight is answered, at a stop.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -326,6 +326,7 @@ async fn take_directory(
     let unusable = |error| StartError::Directory { dir: dir.to_owned(), error };
     make_dir(&*parts.fs, dir).await.map_err(unusable)?;
     let lock = parts.fs.lock_dir(dir).await.map_err(unusable)?;
+    condemned::check(&*parts.fs, dir).await?;
     if let Some(identity) = identity::read(&*parts.fs, dir, settings).await? {
         return Ok((lock, identity));
     }

@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::peers::{PeerLink, Peers};
 use crate::proto;
 use crate::runtime;
-use crate::type_config::Types;
+use crate::type_config::{RaftLogId, Types};
 use crate::wire::{AppendResult, put_append, take_append_result};
 
 /// One heartbeat on its way.
@@ -54,9 +54,10 @@ impl BeatLine {
         &self,
         shard: cairn_machine::ShardId,
         request: AppendEntriesRequest<Types>,
+        acknowledged: Option<RaftLogId>,
     ) -> Result<AppendResult, Status> {
         let (answer, answered) = oneshot::channel();
-        let beat = Beat { append: put_append(shard, request), answer };
+        let beat = Beat { append: put_append(shard, request, acknowledged), answer };
         self.queue.try_send(beat).map_err(|_| Status::unavailable("too many heartbeats are waiting for this peer"))?;
         answered.await.unwrap_or_else(|_| Err(Status::unavailable("the heartbeat stream ended")))
     }

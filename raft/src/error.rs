@@ -119,7 +119,7 @@ pub enum StartError {
     },
 }
 
-/// A shard's core has stopped and cannot be repaired in the process: the node must exit and be started again.
+/// A shard's core has stopped and cannot be repaired in the process: the node must exit, and be started again unless it is lasting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("shard {shard} stopped: {reason}")]
 pub struct Fatal {
@@ -127,4 +127,6 @@ pub struct Fatal {
     pub shard: ShardId,
     /// Why.
     pub reason: String,
+    /// Whether the node's files have lost what it acknowledged: they must not be used again.
+    pub is_lasting: bool,
 }

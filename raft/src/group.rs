@@ -23,7 +23,9 @@ use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
+use crate::acknowledged;
 use crate::checkpoint::Transfers;
 use crate::entry::Record;
 use crate::error::{Fatal, ProposeError};
@@ -34,7 +36,7 @@ use crate::runtime::Life;
 use crate::settings::GroupSettings;
 use crate::state_machine::{Shared, StateMachine};
 use crate::status::{self, GroupStatus, Leadership};
-use crate::type_config::{RaftLogId, Replies, Types};
+use crate::type_config::{Ballot, RaftLogId, Replies, Types};
 
 pub use start::GroupParts;
 
@@ -64,6 +66,8 @@ struct Inner {
     reads: mpsc::Sender<read::Waiter>,
     leadership: watch::Receiver<Leadership>,
     failed: watch::Receiver<Option<Fatal>>,
+    /// What this node has acknowledged and does not hold any more: it must not vote or answer again.
+    lost: watch::Sender<Option<String>>,
     life: Life,
     /// Ends the group's tasks.
     stop: CancellationToken,
@@ -227,6 +231,25 @@ impl Group {
     /// openraft's handle, to be called within [`Self::life`].
     pub(crate) fn raft(&self) -> &RaftGroup {
         &self.inner.raft
+    }
+
+    /// Stops the shard on this node if it does not hold what it has acknowledged to the leader of `ballot`.
+    pub(crate) fn check_holds(&self, ballot: &Ballot, acknowledged: &RaftLogId) -> Result<(), Status> {
+        match acknowledged::missing(&self.inner.log, &self.inner.tables, ballot, acknowledged) {
+            None => Ok(()),
+            Some(missing) => {
+                self.inner.lost.send_if_modified(|lost| lost.replace(missing).is_none());
+                self.check_sound()
+            }
+        }
+    }
+
+    /// Refuses once something that was acknowledged is found to be lost.
+    pub(crate) fn check_sound(&self) -> Result<(), Status> {
+        match &*self.inner.lost.borrow() {
+            None => Ok(()),
+            Some(lost) => Err(Status::data_loss(lost.clone())),
+        }
     }
 
     /// The node's time and dice, as this shard has them.

@@ -43,7 +43,7 @@ impl Identity {
 }
 
 /// One side of a peer call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Party {
     pub node_id: NodeId,
     pub birth_id: Uuid,

@@ -10,6 +10,7 @@
 //! - Acknowledged means synced on a quorum.
 //! - What may have happened is told as unknown, never as failed.
 
+mod acknowledged;
 mod balance;
 mod beats;
 mod birth;

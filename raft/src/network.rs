@@ -23,6 +23,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes};
 use tonic::{Code, Status, Streaming};
 
+use crate::acknowledged::Acknowledged;
 use crate::checkpoint::{self, CheckpointHandle};
 use crate::identity::{NodeInfo, Party};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, STREAM_OPEN_MAX, STREAM_STALL_MAX};
@@ -42,11 +43,19 @@ pub(crate) struct PeerNetworks {
     pub peers: Arc<Peers>,
     pub shard: ShardId,
     pub transfers: Arc<checkpoint::Transfers>,
+    pub acknowledged: Arc<Acknowledged>,
 }
 
 impl PeerNetworks {
     fn client(&self, node: &NodeInfo, beats: bool) -> PeerNetwork {
-        PeerNetwork { peers: self.peers.clone(), shard: self.shard, node: node.clone(), transfers: self.transfers.clone(), beats }
+        PeerNetwork {
+            peers: self.peers.clone(),
+            shard: self.shard,
+            node: node.clone(),
+            transfers: self.transfers.clone(),
+            acknowledged: self.acknowledged.clone(),
+            beats,
+        }
     }
 }
 
@@ -68,6 +77,7 @@ pub(crate) struct PeerNetwork {
     shard: ShardId,
     node: NodeInfo,
     transfers: Arc<checkpoint::Transfers>,
+    acknowledged: Arc<Acknowledged>,
     /// Whether appends are heartbeats, which share a stream with those of the other shards.
     beats: bool,
 }
@@ -77,8 +87,12 @@ impl PeerNetwork {
         self.peers.link(&self.node.peer_address)
     }
 
+    fn party(&self) -> Party {
+        Party::from(&self.node)
+    }
+
     fn request<T>(&self, message: T) -> tonic::Request<T> {
-        self.peers.request(message, Some(Party::from(&self.node)))
+        self.peers.request(message, Some(self.party()))
     }
 
     fn timeout(&self, action: RPCTypes, timeout: Duration) -> Timeout<Types> {
@@ -105,7 +119,8 @@ impl PeerNetwork {
 
     async fn send_beat(&self, request: AppendEntriesRequest<Types>, deadline: Duration) -> Appended {
         let line = self.peers.beat_line(&self.node).map_err(|status| unreachable(&status))?;
-        match tokio::time::timeout(deadline, line.send(self.shard, request)).await {
+        let acknowledged = self.acknowledged.to(self.party(), &request.vote);
+        match tokio::time::timeout(deadline, line.send(self.shard, request, acknowledged)).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(status)) => Err(unreachable(&status)),
             Err(_) => Err(RPCError::Timeout(self.timeout(RPCTypes::AppendEntries, deadline))),
@@ -119,14 +134,15 @@ impl PeerNetwork {
         let link = self.link()?;
         link.check_open()?;
         let sent = Arc::new(Sent::default());
-        let shard = self.shard;
+        let (shard, to, ballot) = (self.shard, self.party(), first.vote);
         let requests = {
-            let (sent, ended) = (sent.clone(), sent.clone());
+            let (sent, ended, acknowledged) = (sent.clone(), sent.clone(), self.acknowledged.clone());
             futures::stream::once(async move { first })
                 .chain(runtime::keep(rest))
                 .map(move |request| {
                     sent.count.fetch_add(1, Ordering::Relaxed);
-                    put_append(shard, request)
+                    let acknowledged = acknowledged.to(to, &request.vote);
+                    put_append(shard, request, acknowledged)
                 })
                 .chain(futures::stream::poll_fn(move |_| {
                     ended.ended.store(true, Ordering::Relaxed);
@@ -142,7 +158,7 @@ impl PeerNetwork {
             }
             Err(_) => return Err(Status::unavailable("the append stream did not open in time")),
         };
-        Ok(AppendSession { replies, sent, answered: 0 })
+        Ok(AppendSession { replies, sent, answered: 0, to, ballot, acknowledged: self.acknowledged.clone() })
     }
 }
 
@@ -194,6 +210,10 @@ struct AppendSession {
     replies: Streaming<proto::AppendReply>,
     sent: Arc<Sent>,
     answered: u64,
+    to: Party,
+    /// Of every request on the stream.
+    ballot: Ballot,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl AppendSession {
@@ -208,7 +228,11 @@ impl AppendSession {
             match tokio::time::timeout(STREAM_STALL_MAX, self.replies.message()).await {
                 Ok(Ok(Some(reply))) => {
                     self.answered += 1;
-                    return take_append_result(&reply).map(Some);
+                    let result = take_append_result(&reply)?;
+                    if let Ok(Some(stored)) = &result {
+                        self.acknowledged.note(self.to, self.ballot, *stored);
+                    }
+                    return Ok(Some(result));
                 }
                 Ok(Ok(None)) if self.sent.ended.load(Ordering::Relaxed) && !self.in_flight() => return Ok(None),
                 Ok(Ok(None)) => return Err(Status::unavailable("the peer ended the append stream")),
@@ -279,12 +303,18 @@ impl NetSnapshot<Types> for PeerNetwork {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let link = self.link().map_err(|status| StreamingError::from(unreachable(&status)))?;
         let message = |stream| self.request(stream);
+        let last = snapshot.meta.last_log_id;
         let transfer = checkpoint::send(&link, message, self.shard, &vote, snapshot.snapshot, &self.transfers);
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = transfer => match sent {
-                Ok(ballot) => Ok(SnapshotResponse::new(ballot)),
+                Ok(ballot) => {
+                    if let Some(last) = last.filter(|_| ballot == vote) {
+                        self.acknowledged.note(self.party(), vote, last);
+                    }
+                    Ok(SnapshotResponse::new(ballot))
+                }
                 Err(status) => {
                     link.note(&status);
                     Err(StreamingError::Unreachable(Unreachable::from_string(describe(&status))))

@@ -33,8 +33,8 @@ use crate::proto;
 use crate::proto::peer_server::{Peer, PeerServer};
 use crate::type_config::{Ballot, Types};
 use crate::wire::{
-    append_result, put_append_result, put_ballot, put_log_id, put_vote_response, take_append, take_shard, take_transfer,
-    take_vote_request,
+    append_result, put_append_result, put_ballot, put_log_id, put_vote_response, take_append, take_log_id, take_shard,
+    take_transfer, take_vote_request,
 };
 
 type ReplyStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -110,7 +110,10 @@ impl PeerService {
 
     fn group(&self, shard: u32) -> Result<Group, Status> {
         let shard = take_shard(shard)?;
-        self.groups.get(shard).ok_or_else(|| Status::unavailable(format!("shard {shard} is not open on this node")))
+        let group = self.groups.get(shard);
+        let group = group.ok_or_else(|| Status::unavailable(format!("shard {shard} is not open on this node")))?;
+        group.check_sound()?;
+        Ok(group)
     }
 
     async fn vote_either(&self, request: Request<proto::VoteRequest>, pre: bool) -> Result<Response<proto::VoteReply>, Status> {
@@ -321,8 +324,12 @@ async fn first_append(incoming: &mut Streaming<proto::AppendRequest>) -> Result<
 }
 
 fn admit_append(group: &Group, message: proto::AppendRequest, from: Party) -> Result<AppendEntriesRequest<Types>, Status> {
+    let acknowledged = message.acknowledged.as_ref().map(take_log_id);
     let append = take_append(message)?;
     check_ballot(group, &append.vote, from)?;
+    if let Some(acknowledged) = acknowledged {
+        group.check_holds(&append.vote, &acknowledged)?;
+    }
     Ok(append)
 }
 

@@ -69,13 +69,18 @@ pub(crate) fn take_uuid(bytes: &[u8]) -> Result<Uuid, Status> {
     Uuid::from_slice(bytes).map_err(|_| Status::invalid_argument("malformed id"))
 }
 
-pub(crate) fn put_append(shard: ShardId, request: AppendEntriesRequest<Types>) -> proto::AppendRequest {
+pub(crate) fn put_append(
+    shard: ShardId,
+    request: AppendEntriesRequest<Types>,
+    acknowledged: Option<RaftLogId>,
+) -> proto::AppendRequest {
     proto::AppendRequest {
         shard: u32::from(shard.0),
         ballot: Some(put_ballot(&request.vote)),
         previous: request.prev_log_id.as_ref().map(put_log_id),
         committed: request.leader_commit.as_ref().map(put_log_id),
         entries: request.entries.iter().map(put_entry).collect(),
+        acknowledged: acknowledged.as_ref().map(put_log_id),
     }
 }
 

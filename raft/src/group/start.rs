@@ -59,7 +59,8 @@ impl Group {
         let state_machine = StateMachine::new(tables.clone()).map_err(|error| broken(format!("members: {error}")))?;
         let shared = state_machine.shared();
         let transfers = Arc::new(Transfers::default());
-        let networks = PeerNetworks { peers: peers.clone(), shard, transfers: transfers.clone() };
+        let acknowledged = Arc::default();
+        let networks = PeerNetworks { peers: peers.clone(), shard, transfers: transfers.clone(), acknowledged };
         let store = LogStore::new(log.clone(), meter.clone());
         let id = peers.identity().node_id.0;
         let raft = life.scope(Raft::new(id, Arc::new(config), networks, store, state_machine)).await;
@@ -79,6 +80,7 @@ impl Group {
             reads,
             leadership,
             failed,
+            lost: watch::Sender::new(None),
             life,
             stop: CancellationToken::new(),
         });
@@ -165,12 +167,21 @@ async fn watch_for_failure(group: std::sync::Weak<Inner>, sender: watch::Sender<
     let (stop, shard, raft) = (inner.stop.clone(), inner.settings.shard, inner.raft.clone());
     let mut metrics = raft.server_metrics();
     let mut tables = inner.tables.failed();
+    let mut lost = inner.lost.subscribe();
     drop(inner);
+    let mut is_lasting = false;
     let reason = tokio::select! {
         biased;
         () = stop.cancelled() => return,
         failed = tables.wait_for(Option::is_some) => match failed {
             Ok(error) => error.as_ref().map_or_else(|| "tables failed".to_owned(), ToString::to_string),
+            Err(_) => return,
+        },
+        lost = lost.wait_for(Option::is_some) => match lost {
+            Ok(lost) => {
+                is_lasting = true;
+                lost.clone().unwrap_or_default()
+            }
             Err(_) => return,
         },
         () = async { while metrics.changed().await.is_ok() {} } => core_failure(&raft),
@@ -179,7 +190,7 @@ async fn watch_for_failure(group: std::sync::Weak<Inner>, sender: watch::Sender<
         return;
     }
     tracing::error!(%shard, reason, "a shard's core has stopped: the node must exit");
-    sender.send_replace(Some(Fatal { shard, reason }));
+    sender.send_replace(Some(Fatal { shard, reason, is_lasting }));
 }
 
 fn core_failure(raft: &RaftGroup) -> String {

@@ -79,6 +79,7 @@ async fn a_malformed_call_is_an_error_and_the_shard_goes_on() {
         previous: None,
         committed: None,
         entries: vec![proto::Entry { term: 1, leader: 2, index, record: bytes::Bytes::from_static(record) }],
+        acknowledged: None,
     };
     let cases = [
         ("no such shard", append(9, 0, &[1, 0]), Code::Unavailable),

@@ -283,6 +283,17 @@ impl Node {
     }
 
     /// Loses everything, and comes back with another birth.
+    /// The log's files as they are now.
+    pub fn copy_log(&self) -> MemoryFs {
+        self.fs.duplicate()
+    }
+
+    /// Puts a copy into the place of the log's files.
+    pub fn put_log_back(&mut self, copy: MemoryFs) {
+        assert!(!self.is_running());
+        self.fs = copy;
+    }
+
     pub fn wipe(&mut self, birth_id: Uuid) {
         assert!(self.running.is_none(), "a node is wiped while it is down");
         self.disk = MemoryDisk::new();
