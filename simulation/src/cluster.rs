@@ -92,6 +92,12 @@ impl Cluster {
         self.ask(Request::Restart(node.0)).await;
     }
 
+    /// Makes a node stand still, as a process that is stopped: nothing of its consensus moves, its disk answers nothing, and what is sent
+    /// to it or from it waits. It goes on where it stopped at [`Cluster::heal`], or by itself after [`Cluster::begin_for`].
+    pub async fn pause(&self, who: Who) -> NodeId {
+        self.begin(Fault::Pause { who }).await
+    }
+
     /// Makes a machine's disk slow: a sync takes up to this long.
     pub async fn slow_disk(&self, who: Who, sync_max: Duration) -> NodeId {
         self.begin(Fault::SlowDisk { who, sync_max }).await

@@ -115,6 +115,18 @@ pub enum Fault {
     },
     /// Leadership of every shard is handed over.
     HandOver,
+    /// The node stands still: nothing of it moves, and what is sent to it waits.
+    Pause {
+        /// Which.
+        who: Who,
+    },
+    /// The node's consensus lives too fast or too slowly.
+    ClockRate {
+        /// Whose.
+        who: Who,
+        /// How fast, in thousandths of the world's time.
+        thousandths: u32,
+    },
 }
 
 impl Fault {
@@ -141,6 +153,8 @@ impl Fault {
             Self::FullDisk { .. } => "full disk",
             Self::ClockJump { .. } => "clock jump",
             Self::HandOver => "hand over",
+            Self::Pause { .. } => "pause",
+            Self::ClockRate { .. } => "clock rate",
         }
     }
 

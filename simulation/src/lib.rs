@@ -4,7 +4,7 @@
 //! `examples/partition.rs` is a script, `examples/bank.rs` a swarm.
 //!
 //! Where to start reading the rest: [`Plan`] is everything that is drawn before a world begins, [`run`] runs one, [`Report`] is what came of it.
-//! `world` moves it along, `machine` is where a node lives, `disk` and `fault` are what goes wrong, `workload` is what clients do,
+//! `world` moves it along, `machine` is where a node lives, `disk`, `pace` and `fault` are what goes wrong, `workload` is what clients do,
 //! `history` what they were told.
 //!
 //! Invariants
@@ -25,6 +25,7 @@ mod history;
 mod links;
 mod machine;
 mod network;
+mod pace;
 mod plan;
 mod properties;
 mod replicas;

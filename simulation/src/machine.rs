@@ -13,6 +13,7 @@ use crate::clock::SimulatedClock;
 use crate::dice::Dice;
 use crate::disk::{DiskSpeed, SimulatedDisk};
 use crate::network::SimulatedNetwork;
+use crate::pace::SimulatedPace;
 
 /// What keeps a machine's tables.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ struct Inner {
     disk: SimulatedDisk,
     tables: Tables,
     clock: Arc<SimulatedClock>,
+    pace: Arc<SimulatedPace>,
     blocking: SimulatedBlocking,
     state: Mutex<State>,
     /// Asks the node to stop in order.
@@ -74,6 +76,7 @@ impl Machine {
             disk: SimulatedDisk::new(dice.stream("disk"), speed),
             tables,
             clock: Arc::default(),
+            pace: Arc::default(),
             blocking,
             state: Mutex::new(State { dice: dice.stream("lives"), lives: 0, node: None, ended: None }),
             stop: tokio::sync::Notify::new(),
@@ -103,6 +106,12 @@ impl Machine {
     #[must_use]
     pub fn clock(&self) -> &SimulatedClock {
         &self.inner.clock
+    }
+
+    /// How its node's consensus lives through time.
+    #[must_use]
+    pub fn pace(&self) -> &SimulatedPace {
+        &self.inner.pace
     }
 
     /// The node, while it runs.
@@ -163,6 +172,7 @@ impl Machine {
         state.ended = None;
         let seed = state.dice.seed();
         drop(state);
+        self.inner.pace.begin_life();
         let disk = Arc::new(self.inner.disk.clone());
         let parts = Parts {
             network: Arc::new(SimulatedNetwork),
@@ -174,7 +184,7 @@ impl Machine {
             blocking: Arc::new(self.inner.blocking.clone()),
             log_runner: Arc::new(OnRuntime),
             process: Arc::new(NoProcess),
-            pace: None,
+            pace: Some(self.inner.pace.clone()),
             rules: Arc::new(CairnRules),
             applied: None,
         };

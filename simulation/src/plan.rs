@@ -14,6 +14,8 @@ use crate::fault::{Cut, Fault, Scheduled, Who};
 pub(crate) const FAULTS_FROM: Duration = Duration::from_secs(3);
 /// For how long there are faults.
 const FAULTS_FOR: Duration = Duration::from_secs(57);
+/// A plan has so many kinds of faults at least.
+const KINDS_MIN: usize = 4;
 
 /// A world before it begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,14 +141,23 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "full disk",
         "clock",
         "hand over",
+        "pause",
+        "clock rate",
     ];
-    let weights: Vec<(u32, &str)> = kinds.iter().map(|kind| (*dice.weighted(&[(1, 0), (2, 1), (1, 4)]), *kind)).collect();
+    let mut weights: Vec<(u32, &str)> = kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
+    // Too narrow a world proves little: kinds that it lacks come in.
+    while weights.iter().filter(|(weight, _)| *weight > 0).count() < KINDS_MIN {
+        let at = dice.count(0, weights.len() - 1);
+        weights[at].0 = weights[at].0.max(1);
+    }
+    let mut unused: Vec<&str> = weights.iter().filter(|(weight, _)| *weight > 0).map(|(_, kind)| *kind).collect();
     let mut faults = Vec::new();
     let mut at = FAULTS_FROM;
     while at < FAULTS_FROM + FAULTS_FOR {
         let lasts = dice.time(Duration::from_millis(300), Duration::from_secs(4));
-        let sum: u32 = weights.iter().map(|(weight, _)| weight).sum();
-        let kind = if sum == 0 { "kill" } else { *dice.weighted(&weights) };
+        // Some kinds come for certain, and early; then it is as the weights have it.
+        let is_certain = faults.len() < KINDS_MIN;
+        let kind = if is_certain { unused.swap_remove(dice.count(0, unused.len() - 1)) } else { *dice.weighted(&weights) };
         faults.push(Scheduled { at, lasts, fault: draw_fault(dice, kind, nodes, shards) });
         at += dice.time(Duration::from_millis(500), Duration::from_secs(6));
     }
@@ -179,6 +190,27 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
             let micros = *dice.pick(&[-hour, -1_000_000, 1_000, 1_000_000, hour]);
             Fault::ClockJump { who, micros }
         }
+        "pause" => Fault::Pause { who },
+        "clock rate" => Fault::ClockRate { who, thousandths: *dice.pick(&[800, 900, 1_100, 1_200]) },
         _ => Fault::HandOver,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_plan_has_four_kinds_of_faults_and_a_fifth_of_them_hits_disks() {
+        let plans: Vec<_> = (1..=200).map(Plan::draw).collect();
+        for plan in &plans {
+            let kinds: BTreeSet<_> = plan.faults.iter().map(|scheduled| scheduled.fault.kind()).collect();
+            assert!(kinds.len() >= KINDS_MIN, "seed {}: {kinds:?}", plan.seed);
+        }
+        let hits_disks = |plan: &&Plan| plan.faults.iter().any(|scheduled| scheduled.fault.is_of_disk());
+        let count = plans.iter().filter(hits_disks).count();
+        assert!(count >= 40, "{count} of 200");
     }
 }

@@ -52,6 +52,28 @@ fn without_a_quorum_the_outcome_is_unknown_and_with_it_the_cluster_serves_again(
 }
 
 #[test]
+fn a_paused_leader_is_replaced_and_goes_on_as_a_follower() {
+    let report = Simulation::new(10).run(|cluster| async move {
+        let mut account = cluster.client().journal("account-1")?.claim().await?;
+        account.append("before").await?;
+        let paused = cluster.pause(Who::Leader(0)).await;
+        account.append("meanwhile").await?;
+        let leads = cluster.clock_jump(Who::Leader(0), 1).await;
+        assert_ne!(paused, leads, "another node leads by now");
+        let late = cluster.client().with_deadline(Duration::from_secs(2));
+        let waits = late.journal("account-1")?.read_at(format!("node-{}:7101", paused.0)).replay(..).start().collect_all().await;
+        assert!(waits.is_err(), "who stands still answers nobody: {waits:?}");
+        cluster.heal().await;
+        cluster.ready().await;
+        account.append("after").await?;
+        Ok(())
+    });
+    assert_eq!(report.faults.get("pause"), Some(&1));
+    let restarted = report.chronicle.lines.iter().find(|line| line.text.contains("starts"));
+    assert!(restarted.is_none(), "it went on where it stopped: {restarted:?}");
+}
+
+#[test]
 fn slow_disks_and_jumping_clocks_lose_nothing() {
     Simulation::new(3).shards(2).run(|cluster| async move {
         cluster.slow_disk(Who::Leader(0), Duration::from_millis(200)).await;

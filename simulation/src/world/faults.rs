@@ -56,6 +56,11 @@ impl World {
             Fault::ClockJump { micros, .. } => machine.clock().jump(micros),
             Fault::HandOver => self.operator.tell(Order::HandOver),
             Fault::SlowLinks { latency_max, .. } => self.set_latency(&machine, latency_max),
+            Fault::Pause { .. } => {
+                machine.pace().stand_still();
+                machine.disk().set_stuck(true);
+            }
+            Fault::ClockRate { thousandths, .. } => machine.pace().set_rate(Some(thousandths)),
             Fault::Partition { .. } | Fault::Flap { .. } | Fault::Hold { .. } => {}
         }
         self.active.push(Active { fault, node: machine.id(), began: self.now(), ends: self.now() + lasts });
@@ -96,6 +101,11 @@ impl World {
             Fault::StuckDisk { .. } => machine.disk().set_stuck(false),
             Fault::FullDisk { .. } => machine.disk().set_room(None),
             Fault::SlowLinks { .. } => self.set_latency(&machine, self.plan.latency_max),
+            Fault::Pause { .. } => {
+                machine.pace().go_on();
+                machine.disk().set_stuck(false);
+            }
+            Fault::ClockRate { .. } => machine.pace().set_rate(None),
             Fault::Crash { .. }
             | Fault::CrashAll { .. }
             | Fault::Stop { .. }
@@ -120,12 +130,14 @@ impl World {
             | Fault::SlowDisk { who, .. }
             | Fault::StuckDisk { who }
             | Fault::FullDisk { who, .. }
-            | Fault::ClockJump { who, .. } => who,
+            | Fault::ClockJump { who, .. }
+            | Fault::Pause { who }
+            | Fault::ClockRate { who, .. } => who,
             Fault::CrashAll { .. } | Fault::HandOver => Who::Node(1),
         };
         match who {
             Who::Node(id) => Some(self.machine(id)),
-            Who::Leader(shard) => Some(self.leader(shard).unwrap_or_else(|| self.machine(1))),
+            Who::Leader(shard) => self.leader(shard).or_else(|| Some(self.machine(1))),
             Who::Follower(shard) => {
                 let leader = self.leader(shard).map(|leader| leader.id());
                 self.machines.iter().find(|machine| Some(machine.id()) != leader && machine.node().is_some()).cloned()
@@ -134,7 +146,7 @@ impl World {
     }
 
     fn hosts(&self) -> (Vec<String>, Vec<String>) {
-        let nodes = self.machines.iter().map(Machine::host).collect();
+        let nodes = (1..=self.plan.nodes).map(crate::machine::host_name).collect();
         let clients = (1..=self.plan.load.clients).map(super::client_host).collect();
         (nodes, clients)
     }
@@ -151,8 +163,8 @@ impl World {
         for active in &self.active {
             match active.fault {
                 Fault::Partition { cut, .. } => self.cut(&mut links, active.node, cut),
-                Fault::Flap { cut, .. } if self.is_down_phase(active) => self.cut(&mut links, active.node, cut),
-                Fault::Hold { .. } => self.hold_links(&mut links, active.node),
+                Fault::Flap { cut, .. } if is_first_phase(active.began, self.now()) => self.cut(&mut links, active.node, cut),
+                Fault::Hold { .. } | Fault::Pause { .. } => self.hold_links(&mut links, active.node),
                 _ => {}
             }
         }
@@ -160,11 +172,6 @@ impl World {
             links.apply(&self.links, &self.sim);
             self.links = links;
         }
-    }
-
-    fn is_down_phase(&self, active: &Active) -> bool {
-        let phases = (self.now() - active.began).as_millis() / FLAP.as_millis();
-        phases.is_multiple_of(2)
     }
 
     fn hold_links(&self, links: &mut Links, node: u64) {
@@ -184,10 +191,7 @@ impl World {
             Cut::Mute => all().for_each(|other| links.cut(&host, other)),
             Cut::Deaf => all().for_each(|other| links.cut(other, &host)),
             Cut::FromNodes => nodes.iter().for_each(|other| cut_both(links, &host, other)),
-            Cut::Pair => {
-                let next = self.machine(node % self.plan.nodes + 1).host();
-                cut_both(links, &host, &next);
-            }
+            Cut::Pair => cut_both(links, &host, &nodes[usize::try_from(node).expect("is small") % nodes.len()]),
             Cut::Bridge => {
                 let (low, high): (Vec<&String>, Vec<&String>) =
                     nodes.iter().filter(|other| **other != host).partition(|other| **other < host);
@@ -207,4 +211,10 @@ impl World {
 fn cut_both(links: &mut Links, one: &str, other: &str) {
     links.cut(one, other);
     links.cut(other, one);
+}
+
+/// Whether what comes and goes is in the first of its two phases.
+fn is_first_phase(began: Duration, now: Duration) -> bool {
+    let phases = now.saturating_sub(began).as_millis() / FLAP.as_millis();
+    phases.is_multiple_of(2)
 }
