@@ -127,6 +127,25 @@ pub enum Fault {
         /// How fast, in thousandths of the world's time.
         thousandths: u32,
     },
+    /// Every connection of the machine is reset in the middle of a message.
+    Reset {
+        /// Whose.
+        who: Who,
+        /// How many bytes of the message still travel at most.
+        bytes_sent_max: usize,
+    },
+    /// What the node answers to clients is lost.
+    LostAnswers {
+        /// Whose.
+        who: Who,
+    },
+    /// Messages of the machine take up to this long, half a second at a time.
+    Spikes {
+        /// Around which machine.
+        who: Who,
+        /// How long at most.
+        latency_max: Duration,
+    },
 }
 
 impl Fault {
@@ -155,6 +174,9 @@ impl Fault {
             Self::HandOver => "hand over",
             Self::Pause { .. } => "pause",
             Self::ClockRate { .. } => "clock rate",
+            Self::Reset { .. } => "reset",
+            Self::LostAnswers { .. } => "lost answers",
+            Self::Spikes { .. } => "latency spikes",
         }
     }
 

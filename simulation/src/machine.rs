@@ -12,7 +12,7 @@ use crate::blocking::SimulatedBlocking;
 use crate::clock::SimulatedClock;
 use crate::dice::Dice;
 use crate::disk::{DiskSpeed, SimulatedDisk};
-use crate::network::SimulatedNetwork;
+use crate::network::{CLIENT_PORT, PEER_PORT, SimulatedNetwork};
 use crate::pace::SimulatedPace;
 
 /// What keeps a machine's tables.
@@ -37,6 +37,7 @@ struct Inner {
     tables: Tables,
     clock: Arc<SimulatedClock>,
     pace: Arc<SimulatedPace>,
+    network: SimulatedNetwork,
     blocking: SimulatedBlocking,
     state: Mutex<State>,
     /// Asks the node to stop in order.
@@ -77,6 +78,7 @@ impl Machine {
             tables,
             clock: Arc::default(),
             pace: Arc::default(),
+            network: SimulatedNetwork::default(),
             blocking,
             state: Mutex::new(State { dice: dice.stream("lives"), lives: 0, node: None, ended: None }),
             stop: tokio::sync::Notify::new(),
@@ -112,6 +114,12 @@ impl Machine {
     #[must_use]
     pub fn pace(&self) -> &SimulatedPace {
         &self.inner.pace
+    }
+
+    /// Its connections.
+    #[must_use]
+    pub fn network(&self) -> &SimulatedNetwork {
+        &self.inner.network
     }
 
     /// The node, while it runs.
@@ -175,7 +183,7 @@ impl Machine {
         self.inner.pace.begin_life();
         let disk = Arc::new(self.inner.disk.clone());
         let parts = Parts {
-            network: Arc::new(SimulatedNetwork),
+            network: Arc::new(self.inner.network.clone()),
             clock: self.inner.clock.clone(),
             seed,
             fs: disk.clone(),
@@ -237,11 +245,11 @@ pub fn host_name(id: u64) -> String {
 /// Where clients reach a node.
 #[must_use]
 pub fn client_address(id: u64) -> String {
-    format!("{}:7101", host_name(id))
+    format!("{}:{CLIENT_PORT}", host_name(id))
 }
 
 /// Where nodes reach a node.
 #[must_use]
 pub fn peer_address(id: u64) -> String {
-    format!("{}:7201", host_name(id))
+    format!("{}:{PEER_PORT}", host_name(id))
 }

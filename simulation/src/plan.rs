@@ -143,6 +143,9 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "hand over",
         "pause",
         "clock rate",
+        "reset",
+        "lost answers",
+        "spikes",
     ];
     let mut weights: Vec<(u32, &str)> = kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
     // Too narrow a world proves little: kinds that it lacks come in.
@@ -192,6 +195,9 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
         }
         "pause" => Fault::Pause { who },
         "clock rate" => Fault::ClockRate { who, thousandths: *dice.pick(&[800, 900, 1_100, 1_200]) },
+        "reset" => Fault::Reset { who, bytes_sent_max: dice.count(0, 2_000) },
+        "lost answers" => Fault::LostAnswers { who },
+        "spikes" => Fault::Spikes { who, latency_max: dice.time(Duration::from_millis(50), Duration::from_millis(800)) },
         _ => Fault::HandOver,
     }
 }

@@ -61,6 +61,9 @@ impl World {
                 machine.disk().set_stuck(true);
             }
             Fault::ClockRate { thousandths, .. } => machine.pace().set_rate(Some(thousandths)),
+            Fault::Reset { bytes_sent_max, .. } => machine.network().reset_all(bytes_sent_max),
+            Fault::LostAnswers { .. } => machine.network().lose_answers(true),
+            Fault::Spikes { latency_max, .. } => self.set_latency(&machine, latency_max),
             Fault::Partition { .. } | Fault::Flap { .. } | Fault::Hold { .. } => {}
         }
         self.active.push(Active { fault, node: machine.id(), began: self.now(), ends: self.now() + lasts });
@@ -79,6 +82,7 @@ impl World {
         if !over.is_empty() || self.active.iter().any(|active| matches!(active.fault, Fault::Flap { .. })) {
             self.set_links();
         }
+        self.set_spikes();
     }
 
     /// Ends all faults and brings every machine up.
@@ -100,13 +104,15 @@ impl World {
             Fault::SlowDisk { .. } => machine.disk().set_speed(self.plan.disk_speed),
             Fault::StuckDisk { .. } => machine.disk().set_stuck(false),
             Fault::FullDisk { .. } => machine.disk().set_room(None),
-            Fault::SlowLinks { .. } => self.set_latency(&machine, self.plan.latency_max),
+            Fault::SlowLinks { .. } | Fault::Spikes { .. } => self.set_latency(&machine, self.plan.latency_max),
             Fault::Pause { .. } => {
                 machine.pace().go_on();
                 machine.disk().set_stuck(false);
             }
             Fault::ClockRate { .. } => machine.pace().set_rate(None),
-            Fault::Crash { .. }
+            Fault::LostAnswers { .. } => machine.network().lose_answers(false),
+            Fault::Reset { .. }
+            | Fault::Crash { .. }
             | Fault::CrashAll { .. }
             | Fault::Stop { .. }
             | Fault::DiskError { .. }
@@ -132,7 +138,10 @@ impl World {
             | Fault::FullDisk { who, .. }
             | Fault::ClockJump { who, .. }
             | Fault::Pause { who }
-            | Fault::ClockRate { who, .. } => who,
+            | Fault::ClockRate { who, .. }
+            | Fault::Reset { who, .. }
+            | Fault::LostAnswers { who }
+            | Fault::Spikes { who, .. } => who,
             Fault::CrashAll { .. } | Fault::HandOver => Who::Node(1),
         };
         match who {
@@ -155,6 +164,20 @@ impl World {
         let (nodes, clients) = self.hosts();
         for other in nodes.iter().chain(&clients).filter(|other| **other != machine.host()) {
             self.sim.set_link_max_message_latency(machine.host().as_str(), other.as_str(), latency_max);
+        }
+    }
+
+    /// Latency that comes and goes.
+    fn set_spikes(&mut self) {
+        for active in self.active.clone() {
+            if let Fault::Spikes { latency_max, .. } = active.fault {
+                let is_spike = is_first_phase(active.began, self.now());
+                if is_spike == is_first_phase(active.began, self.now().saturating_sub(self.plan.tick)) {
+                    continue;
+                }
+                let latency_max = if is_spike { latency_max } else { self.plan.latency_max };
+                self.set_latency(&self.machine(active.node), latency_max);
+            }
         }
     }
 
