@@ -31,6 +31,15 @@ pub enum Access {
     Sync,
 }
 
+/// When in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Nothing of it has happened yet.
+    Before,
+    /// It has happened, but nobody was told.
+    After,
+}
+
 /// How long calls take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskSpeed {
@@ -64,13 +73,17 @@ struct State {
     failing: Vec<Access>,
     /// Bytes in all, as the node is told; none = endless.
     free: Option<u64>,
+    /// The node dies in the next call of this kind.
+    deadly: Option<(Access, Moment)>,
+    /// A node was in a deadly call: it waits there for its end.
+    is_struck: bool,
 }
 
 impl SimulatedDisk {
     /// An empty disk that draws from these dice.
     #[must_use]
     pub fn new(dice: Dice, speed: DiskSpeed) -> Self {
-        let state = State { dice, speed, failing: Vec::new(), free: None };
+        let state = State { dice, speed, failing: Vec::new(), free: None, deadly: None, is_struck: false };
         Self { files: MemoryFs::new(), state: Arc::new(Mutex::new(state)), stuck: Arc::new(watch::Sender::new(false)) }
     }
 
@@ -87,6 +100,24 @@ impl SimulatedDisk {
     /// The next call of this kind fails; the ones after it succeed again.
     pub fn fail_next(&self, access: Access) {
         self.lock().failing.push(access);
+    }
+
+    /// The next call of this kind never returns, and [`SimulatedDisk::is_struck`] tells: the node is to be killed there. None: no call.
+    pub fn strike_next(&self, deadly: Option<(Access, Moment)>) {
+        self.lock().deadly = deadly;
+    }
+
+    /// Whether a node waits for its end in a deadly call.
+    #[must_use]
+    pub fn is_struck(&self) -> bool {
+        self.lock().is_struck
+    }
+
+    /// The node is dead: nobody waits in a call any more.
+    pub fn end_life(&self) {
+        let mut state = self.lock();
+        state.deadly = None;
+        state.is_struck = false;
     }
 
     /// Lets files grow by so many bytes and no more; none = for ever.
@@ -130,6 +161,19 @@ impl SimulatedDisk {
         }
     }
 
+    /// Ends here if this is where the node dies.
+    async fn die(&self, access: Access, moment: Moment) {
+        {
+            let mut state = self.lock();
+            if state.deadly != Some((access, moment)) {
+                return;
+            }
+            state.deadly = None;
+            state.is_struck = true;
+        }
+        std::future::pending().await
+    }
+
     fn check(&self, access: Access) -> io::Result<()> {
         let mut state = self.lock();
         match state.failing.iter().position(|failing| *failing == access) {
@@ -143,8 +187,10 @@ impl SimulatedDisk {
 
     async fn through<T>(&self, access: Access, call: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         self.wait(access).await;
+        self.die(access, Moment::Before).await;
         self.check(access)?;
         let outcome = call.await;
+        self.die(access, Moment::After).await;
         self.wait(access).await;
         outcome
     }

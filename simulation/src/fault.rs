@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Access;
+use crate::disk::{Access, Moment};
 
 /// Which machine, found when the fault begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +146,24 @@ pub enum Fault {
         /// How long at most.
         latency_max: Duration,
     },
+    /// The node dies inside the next access of this kind.
+    DiesIn {
+        /// Whose disk.
+        who: Who,
+        /// Which access.
+        access: Access,
+        /// Before or after it took effect.
+        moment: Moment,
+        /// Whether its machine loses power.
+        power_cut: bool,
+    },
+    /// The node's tables take so many flushes more, and fail then as if the power were gone.
+    DiesInFlush {
+        /// Whose.
+        who: Who,
+        /// How many are taken still.
+        flushes: u64,
+    },
 }
 
 impl Fault {
@@ -177,6 +195,10 @@ impl Fault {
             Self::Reset { .. } => "reset",
             Self::LostAnswers { .. } => "lost answers",
             Self::Spikes { .. } => "latency spikes",
+            Self::DiesIn { access: Access::Read, .. } => "death in a read",
+            Self::DiesIn { access: Access::Write, .. } => "death in a write",
+            Self::DiesIn { access: Access::Sync, .. } => "death in a sync",
+            Self::DiesInFlush { .. } => "death in a flush",
         }
     }
 
@@ -189,6 +211,8 @@ impl Fault {
                 | Self::SlowDisk { .. }
                 | Self::StuckDisk { .. }
                 | Self::FullDisk { .. }
+                | Self::DiesIn { .. }
+                | Self::DiesInFlush { .. }
                 | Self::Crash { power_cut: true, .. }
                 | Self::CrashAll { power_cut: true }
         )

@@ -40,7 +40,7 @@ pub use audit::AUDITOR;
 pub use chronicle::{Chronicled, Detail, Line};
 pub use cluster::Cluster;
 pub use dice::Dice;
-pub use disk::{Access, DiskSpeed};
+pub use disk::{Access, DiskSpeed, Moment};
 pub use entropy::{NotDeterministic, check};
 pub use fault::{Cut, Fault, Scheduled, Who};
 pub use history::{Answer, Bounds, Call, Fresh, Operation, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};

@@ -104,6 +104,12 @@ impl Machine {
         &self.inner.disk
     }
 
+    /// Its tables.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.inner.tables
+    }
+
     /// Its clock.
     #[must_use]
     pub fn clock(&self) -> &SimulatedClock {
@@ -165,6 +171,7 @@ impl Machine {
     /// The power goes, or the process is killed: to be called when the host's software has been dropped.
     pub fn die(&self, power_cut: bool) {
         self.state().node = None;
+        self.inner.disk.end_life();
         if power_cut {
             self.inner.disk.cut_power();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
-use crate::disk::{Access, DiskSpeed};
+use crate::disk::{Access, DiskSpeed, Moment};
 use crate::fault::{Cut, Fault, Scheduled, Who};
 
 /// When faults begin: by then the cluster is born.
@@ -146,6 +146,8 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "reset",
         "lost answers",
         "spikes",
+        "death in a call",
+        "death in a flush",
     ];
     let mut weights: Vec<(u32, &str)> = kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
     // Too narrow a world proves little: kinds that it lacks come in.
@@ -198,6 +200,13 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
         "reset" => Fault::Reset { who, bytes_sent_max: dice.count(0, 2_000) },
         "lost answers" => Fault::LostAnswers { who },
         "spikes" => Fault::Spikes { who, latency_max: dice.time(Duration::from_millis(50), Duration::from_millis(800)) },
+        "death in a call" => Fault::DiesIn {
+            who,
+            access: *dice.pick(&[Access::Read, Access::Write, Access::Write, Access::Sync, Access::Sync]),
+            moment: *dice.pick(&[Moment::Before, Moment::After]),
+            power_cut: dice.chance(0.6),
+        },
+        "death in a flush" => Fault::DiesInFlush { who, flushes: dice.number(0, 2) },
         _ => Fault::HandOver,
     }
 }

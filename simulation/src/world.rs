@@ -264,6 +264,7 @@ impl World {
     fn step(&mut self) -> Result<(), Violation> {
         self.hold.set_elapsed(self.sim.elapsed());
         self.end_faults();
+        self.kill_struck();
         self.attend_machines();
         self.serve_guests()?;
         let stepped = self.sim.step();

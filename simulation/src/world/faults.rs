@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::disk::DiskSpeed;
 use crate::fault::{Cut, Fault, Scheduled, Who};
 use crate::links::Links;
-use crate::machine::Machine;
+use crate::machine::{Machine, Tables};
 
 use super::World;
 use super::operator::Order;
@@ -63,6 +63,12 @@ impl World {
             Fault::ClockRate { thousandths, .. } => machine.pace().set_rate(Some(thousandths)),
             Fault::Reset { bytes_sent_max, .. } => machine.network().reset_all(bytes_sent_max),
             Fault::LostAnswers { .. } => machine.network().lose_answers(true),
+            Fault::DiesIn { access, moment, .. } => machine.disk().strike_next(Some((access, moment))),
+            Fault::DiesInFlush { flushes, .. } => {
+                if let Tables::Memory(tables) = machine.tables() {
+                    tables.crash_after(flushes);
+                }
+            }
             Fault::Spikes { latency_max, .. } => self.set_latency(&machine, latency_max),
             Fault::Partition { .. } | Fault::Flap { .. } | Fault::Hold { .. } => {}
         }
@@ -111,6 +117,12 @@ impl World {
             }
             Fault::ClockRate { .. } => machine.pace().set_rate(None),
             Fault::LostAnswers { .. } => machine.network().lose_answers(false),
+            Fault::DiesIn { .. } => machine.disk().strike_next(None),
+            Fault::DiesInFlush { .. } => {
+                if let Tables::Memory(tables) = machine.tables() {
+                    tables.restart();
+                }
+            }
             Fault::Reset { .. }
             | Fault::Crash { .. }
             | Fault::CrashAll { .. }
@@ -141,7 +153,9 @@ impl World {
             | Fault::ClockRate { who, .. }
             | Fault::Reset { who, .. }
             | Fault::LostAnswers { who }
-            | Fault::Spikes { who, .. } => who,
+            | Fault::Spikes { who, .. }
+            | Fault::DiesIn { who, .. }
+            | Fault::DiesInFlush { who, .. } => who,
             Fault::CrashAll { .. } | Fault::HandOver => Who::Node(1),
         };
         match who {
@@ -178,6 +192,22 @@ impl World {
                 let latency_max = if is_spike { latency_max } else { self.plan.latency_max };
                 self.set_latency(&self.machine(active.node), latency_max);
             }
+        }
+    }
+
+    /// Kills nodes that wait for their end in a deadly call.
+    pub(super) fn kill_struck(&mut self) {
+        for machine in self.machines.clone() {
+            if !machine.disk().is_struck() {
+                continue;
+            }
+            let deadly = self.active.iter().find_map(|active| match active.fault {
+                Fault::DiesIn { power_cut, .. } if active.node == machine.id() => Some(power_cut),
+                _ => None,
+            });
+            self.note(format!("{} dies in a call", machine.host()));
+            let down = self.dice.time(Duration::from_millis(100), super::RESTART_MAX);
+            self.take_down(&machine, deadly.unwrap_or(false), down);
         }
     }
 
