@@ -21,14 +21,14 @@ pub const AUDITOR: u16 = u16::MAX;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Reads everything from everywhere.
-pub(crate) async fn run(plan: &Plan, history: History) {
+pub(crate) async fn run(plan: &Plan, members: &[u64], history: History) {
     let mut dice = Dice::new(plan.seed).stream("audit");
     let cairn = workload::connect(plan, &mut dice).with_deadline(DEADLINE);
     let recorder = Recorder::new(AUDITOR, history);
     for persistence_id in workload::journals(plan.load.journals) {
         write(&cairn, &recorder, &persistence_id).await;
-        for node in 1..=plan.nodes {
-            read(&cairn, &recorder, &persistence_id, node).await;
+        for node in members {
+            read(&cairn, &recorder, &persistence_id, *node).await;
         }
         recorder.load(&cairn.journal_of(persistence_id.clone()), Criteria::LATEST).await;
     }

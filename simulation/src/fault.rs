@@ -115,6 +115,20 @@ pub enum Fault {
     },
     /// Leadership of every shard is handed over.
     HandOver,
+    /// A spare machine is taken in.
+    Add,
+    /// A node is taken out for good.
+    Remove {
+        /// Which.
+        who: Who,
+    },
+    /// A spare machine takes a node's place.
+    Replace {
+        /// Whose.
+        who: Who,
+    },
+    /// Every node stops in order and starts again, one after the other.
+    RollingRestart,
     /// The node stands still: nothing of it moves, and what is sent to it waits.
     Pause {
         /// Which.
@@ -190,6 +204,10 @@ impl Fault {
             Self::FullDisk { .. } => "full disk",
             Self::ClockJump { .. } => "clock jump",
             Self::HandOver => "hand over",
+            Self::Add => "add",
+            Self::Remove { .. } => "remove",
+            Self::Replace { .. } => "replace",
+            Self::RollingRestart => "rolling restart",
             Self::Pause { .. } => "pause",
             Self::ClockRate { .. } => "clock rate",
             Self::Reset { .. } => "reset",

@@ -24,6 +24,8 @@ pub struct Plan {
     pub seed: u64,
     /// How many nodes.
     pub nodes: u64,
+    /// How many machines stand by that can be taken in.
+    pub spares: u64,
     /// How many shards.
     pub shards: u16,
     /// How much time passes at once.
@@ -90,6 +92,7 @@ impl Plan {
         Self {
             seed,
             nodes,
+            spares: dice.stream("spares").number(0, 3).min(2),
             shards,
             tick: Duration::from_millis(*shape.pick(&[2, 5, 10])),
             latency_max: Duration::from_millis(*shape.pick(&[2, 10, 40])),
@@ -141,6 +144,10 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "full disk",
         "clock",
         "hand over",
+        "add",
+        "remove",
+        "replace",
+        "rolling restart",
         "pause",
         "clock rate",
         "reset",
@@ -195,6 +202,10 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
             let micros = *dice.pick(&[-hour, -1_000_000, 1_000, 1_000_000, hour]);
             Fault::ClockJump { who, micros }
         }
+        "add" => Fault::Add,
+        "remove" => Fault::Remove { who },
+        "replace" => Fault::Replace { who },
+        "rolling restart" => Fault::RollingRestart,
         "pause" => Fault::Pause { who },
         "clock rate" => Fault::ClockRate { who, thousandths: *dice.pick(&[800, 900, 1_100, 1_200]) },
         "reset" => Fault::Reset { who, bytes_sent_max: dice.count(0, 2_000) },

@@ -5,10 +5,11 @@
 
 mod faults;
 mod guests;
+mod members;
 mod operator;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
@@ -33,6 +34,7 @@ use crate::workload::{self, Until};
 
 use faults::Active;
 use guests::Guests;
+use members::Roster;
 use operator::Operator;
 
 pub(crate) use guests::{Ended, GuestList};
@@ -43,6 +45,8 @@ const TCP_CAPACITY: usize = 65_536;
 const CLIENTS_END_MAX: Duration = Duration::from_secs(20);
 /// How long a healed cluster may take until every node is ready.
 const READY_MAX: Duration = Duration::from_secs(40);
+/// How long changes of the cluster may take once it is healed.
+const CHANGES_MAX: Duration = Duration::from_secs(60);
 /// How long the audit may take.
 const AUDIT_MAX: Duration = Duration::from_secs(60);
 /// How long a supervisor takes to start a process again at most.
@@ -144,6 +148,9 @@ pub(crate) struct World {
     links: Links,
     operator: Operator,
     guests: Guests,
+    roster: Roster,
+    /// Nodes that a rolling restart has yet to come to.
+    rolling: VecDeque<u64>,
     history: History,
     until: Until,
     /// How many clients have ended.
@@ -166,14 +173,7 @@ impl World {
             .build();
         let machines: Vec<_> = (1..=plan.nodes).map(|id| machine(&plan, &dice, id)).collect();
         for machine in &machines {
-            let host = machine.clone();
-            sim.host(machine.host(), move || {
-                let machine = host.clone();
-                async move {
-                    machine.live().await;
-                    Ok(())
-                }
-            });
+            house(&mut sim, machine);
         }
         let (history, until, ended) = (History::default(), Until::default(), Rc::new(Cell::new(0)));
         let guests = Guests::start(&mut sim, &plan, guests, &ended);
@@ -187,6 +187,7 @@ impl World {
             });
         }
         let operator = Operator::start(&mut sim, &plan, &dice);
+        let spares_left = plan.spares;
         Self {
             dice: dice.stream("course"),
             plan,
@@ -196,6 +197,8 @@ impl World {
             up_at: BTreeMap::new(),
             active: Vec::new(),
             links: Links::default(),
+            roster: Roster::with_spares(spares_left),
+            rolling: VecDeque::new(),
             operator,
             guests,
             history,
@@ -215,15 +218,19 @@ impl World {
         self.until.stop();
         let bound = self.clients_end_max();
         self.step_until("L3", "every operation ends by its deadline", bound, |world| world.clients_have_ended())?;
+        self.step_until("L1", "changes of the cluster are made once it is healed", CHANGES_MAX, |world| {
+            world.roster.is_settled()
+        })?;
         self.step_until("L1", "every node is ready once the cluster is healed", READY_MAX, World::all_ready)?;
         if self.guests.are_here() {
             return self.check_replicas();
         }
         let audited = Rc::new(Cell::new(false));
         let (plan, history, done) = (self.plan.clone(), self.history.clone(), audited.clone());
+        let members = self.present();
         self.note("audit");
         self.sim.client("auditor", async move {
-            audit::run(&plan, history).await;
+            audit::run(&plan, &members, history).await;
             done.set(true);
             Ok(())
         });
@@ -234,10 +241,10 @@ impl World {
     /// What is audited after guests, whose journals hold what they like.
     fn check_replicas(&mut self) -> Result<(), Violation> {
         let checked = Rc::new(RefCell::new(None));
-        let (plan, done) = (self.plan.clone(), checked.clone());
+        let (plan, members, done) = (self.plan.clone(), self.present(), checked.clone());
         self.note("audit");
         self.sim.client("auditor", async move {
-            *done.borrow_mut() = Some(replicas::check(&plan).await);
+            *done.borrow_mut() = Some(replicas::check(&plan, &members).await);
             Ok(())
         });
         self.step_until("L1", "a healed cluster serves", AUDIT_MAX, |_| checked.borrow().is_some())?;
@@ -267,6 +274,8 @@ impl World {
         self.kill_struck();
         self.attend_machines();
         self.serve_guests()?;
+        self.roll_on();
+        self.attend_change();
         let stepped = self.sim.step();
         stepped.map(|_| ()).map_err(|error| self.violation("panic", error.to_string()))
     }
@@ -294,7 +303,8 @@ impl World {
     }
 
     fn all_ready(&mut self) -> bool {
-        self.machines.iter().all(|machine| machine.node().is_some_and(|node| node.not_ready().is_empty()))
+        let is_ready = |id: &u64| self.machine(*id).node().is_some_and(|node| node.not_ready().is_empty());
+        self.present().iter().all(is_ready)
     }
 
     /// Takes down nodes that ended by themselves, and starts those whose time has come.
@@ -320,8 +330,21 @@ impl World {
     fn take_down(&mut self, machine: &Machine, power_cut: bool, down: Duration) {
         self.sim.crash(machine.host().as_str());
         machine.die(power_cut);
+        if self.roster.retired.contains(&machine.id()) {
+            return;
+        }
         let up_at = self.now() + down;
         self.up_at.entry(machine.id()).and_modify(|at| *at = up_at.max(*at)).or_insert(up_at);
+    }
+
+    /// A machine that was not there before, with a node that waits to be taken in; its id.
+    fn enlist_spare(&mut self) -> u64 {
+        self.roster.spares_left -= 1;
+        let id = self.machines.len() as u64 + 1;
+        let machine = machine(&self.plan, &Dice::new(self.plan.seed).stream("spares"), id);
+        house(&mut self.sim, &machine);
+        self.machines.push(machine);
+        id
     }
 
     fn machine(&self, id: u64) -> Machine {
@@ -363,6 +386,18 @@ impl World {
     }
 }
 
+/// Gives a machine its place in the network, where its node lives from now on.
+fn house(sim: &mut Sim<'_>, machine: &Machine) {
+    let host = machine.clone();
+    sim.host(machine.host(), move || {
+        let machine = host.clone();
+        async move {
+            machine.live().await;
+            Ok(())
+        }
+    });
+}
+
 fn machine(plan: &Plan, dice: &Dice, id: u64) -> Machine {
     let tables =
         if plan.fjall { Tables::fjall().expect("the system gives a folder") } else { Tables::Memory(Default::default()) };
@@ -376,6 +411,10 @@ fn settings(plan: &Plan, id: u64) -> Settings {
     settings.cluster.founders = (1..=plan.nodes)
         .map(|id| FounderSettings { node_id: id, peer_address: peer_address(id), client_address: client_address(id) })
         .collect();
+    if id > plan.nodes {
+        settings.cluster.founders.clear();
+        settings.cluster.join = true;
+    }
     settings.node.id = id;
     settings.listen.client = client_address(id);
     settings.listen.peer = peer_address(id);

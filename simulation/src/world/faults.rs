@@ -37,6 +37,15 @@ impl World {
     /// Begins a fault; the node that it hit, none if there was none to hit.
     pub(super) fn begin(&mut self, Scheduled { lasts, fault, .. }: Scheduled) -> Option<u64> {
         let machine = self.find(fault)?;
+        let is_begun = match fault {
+            Fault::Add => self.begin_add(),
+            Fault::Remove { .. } => self.begin_remove(machine.id()),
+            Fault::Replace { .. } => self.begin_replace(machine.id()),
+            _ => true,
+        };
+        if !is_begun {
+            return None;
+        }
         self.note(format!("{fault:?} at {} for {lasts:?}", machine.host()));
         *self.faults.entry(fault.kind()).or_default() += 1;
         match fault {
@@ -54,7 +63,8 @@ impl World {
             Fault::StuckDisk { .. } => machine.disk().set_stuck(true),
             Fault::FullDisk { bytes, .. } => machine.disk().set_room(Some(bytes)),
             Fault::ClockJump { micros, .. } => machine.clock().jump(micros),
-            Fault::HandOver => self.operator.tell(Order::HandOver),
+            Fault::HandOver => drop(self.operator.ask(Order::HandOver)),
+            Fault::RollingRestart => self.rolling = self.present().into(),
             Fault::SlowLinks { latency_max, .. } => self.set_latency(&machine, latency_max),
             Fault::Pause { .. } => {
                 machine.pace().stand_still();
@@ -70,6 +80,7 @@ impl World {
                 }
             }
             Fault::Spikes { latency_max, .. } => self.set_latency(&machine, latency_max),
+            Fault::Add | Fault::Remove { .. } | Fault::Replace { .. } => {}
             Fault::Partition { .. } | Fault::Flap { .. } | Fault::Hold { .. } => {}
         }
         self.active.push(Active { fault, node: machine.id(), began: self.now(), ends: self.now() + lasts });
@@ -91,9 +102,22 @@ impl World {
         self.set_spikes();
     }
 
+    /// Stops the next node of a rolling restart when the one before is back.
+    pub(super) fn roll_on(&mut self) {
+        let is_back = |id: &u64| self.machine(*id).node().is_some_and(|node| node.not_ready().is_empty());
+        let Some(next) = self.rolling.front().copied() else { return };
+        // A node that is down is not waited for: other faults see to it.
+        let is_quiet = self.up_at.is_empty() && self.present().iter().all(is_back);
+        if is_quiet {
+            self.rolling.pop_front();
+            self.machine(next).ask_to_stop();
+        }
+    }
+
     /// Ends all faults and brings every machine up.
     pub(super) fn heal(&mut self) {
         self.note("heal");
+        self.rolling.clear();
         for fault in std::mem::take(&mut self.active) {
             self.end(&fault);
         }
@@ -123,8 +147,8 @@ impl World {
                     tables.restart();
                 }
             }
-            Fault::Reset { .. }
-            | Fault::Crash { .. }
+            Fault::Reset { .. } | Fault::Add | Fault::Remove { .. } | Fault::Replace { .. } | Fault::RollingRestart => {}
+            Fault::Crash { .. }
             | Fault::CrashAll { .. }
             | Fault::Stop { .. }
             | Fault::DiskError { .. }
@@ -150,26 +174,30 @@ impl World {
             | Fault::FullDisk { who, .. }
             | Fault::ClockJump { who, .. }
             | Fault::Pause { who }
+            | Fault::Remove { who }
+            | Fault::Replace { who }
             | Fault::ClockRate { who, .. }
             | Fault::Reset { who, .. }
             | Fault::LostAnswers { who }
             | Fault::Spikes { who, .. }
             | Fault::DiesIn { who, .. }
             | Fault::DiesInFlush { who, .. } => who,
-            Fault::CrashAll { .. } | Fault::HandOver => Who::Node(1),
+            Fault::CrashAll { .. } | Fault::HandOver | Fault::Add | Fault::RollingRestart => Who::Node(*self.present().first()?),
         };
-        match who {
+        let found = match who {
             Who::Node(id) => Some(self.machine(id)),
-            Who::Leader(shard) => self.leader(shard).or_else(|| Some(self.machine(1))),
+            Who::Leader(shard) => self.leader(shard).or_else(|| Some(self.machine(*self.present().first()?))),
             Who::Follower(shard) => {
                 let leader = self.leader(shard).map(|leader| leader.id());
                 self.machines.iter().find(|machine| Some(machine.id()) != leader && machine.node().is_some()).cloned()
             }
-        }
+        };
+        // Who has left is out of reach.
+        found.filter(|machine| !self.roster.retired.contains(&machine.id()))
     }
 
     fn hosts(&self) -> (Vec<String>, Vec<String>) {
-        let nodes = (1..=self.plan.nodes).map(crate::machine::host_name).collect();
+        let nodes = self.present().into_iter().map(|id| self.machine(id).host()).collect();
         let clients = (1..=self.plan.load.clients).map(super::client_host).collect();
         (nodes, clients)
     }
@@ -244,7 +272,12 @@ impl World {
             Cut::Mute => all().for_each(|other| links.cut(&host, other)),
             Cut::Deaf => all().for_each(|other| links.cut(other, &host)),
             Cut::FromNodes => nodes.iter().for_each(|other| cut_both(links, &host, other)),
-            Cut::Pair => cut_both(links, &host, &nodes[usize::try_from(node).expect("is small") % nodes.len()]),
+            Cut::Pair => {
+                let present = self.present();
+                if let Some(next) = present.iter().find(|id| **id > node).or(present.first()) {
+                    cut_both(links, &host, &self.machine(*next).host());
+                }
+            }
             Cut::Bridge => {
                 let (low, high): (Vec<&String>, Vec<&String>) =
                     nodes.iter().filter(|other| **other != host).partition(|other| **other < host);
