@@ -15,7 +15,7 @@ use cairn_api::v1::journal_client::JournalClient;
 use cairn_api::v1::snapshots_client::SnapshotsClient;
 use cairn_node::{DuplexNetwork, FjallFactory, FounderSettings, Network, Node, Parts, Settings, StartError};
 use cairn_storage::MemoryDisk;
-use cairn_storage::blocking::ThreadBlocking;
+use cairn_storage::blocking::{Blocking, Job, ThreadBlocking};
 use cairn_storage::fs::{DirLock, DiskSpace, File, Fs, MemoryFs, OpenMode, OsFs};
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
@@ -42,6 +42,8 @@ pub struct Member {
     /// Free bytes of its disk, as the node is told.
     pub room: Arc<AtomicU64>,
     running: Option<(Node, Runtime)>,
+    /// Held by every job of its tables' threads: they outlive its runtime.
+    jobs: Arc<()>,
 }
 
 /// A cluster inside the test's process.
@@ -125,6 +127,24 @@ impl Disk {
     }
 }
 
+/// Blocking work that can be waited for.
+struct Counted {
+    threads: Arc<dyn Blocking>,
+    jobs: Arc<()>,
+}
+
+#[async_trait::async_trait]
+impl Blocking for Counted {
+    async fn run_boxed(&self, job: Job) {
+        let running = Arc::clone(&self.jobs);
+        let counted = move || {
+            job();
+            drop(running);
+        };
+        self.threads.run_boxed(Box::new(counted)).await;
+    }
+}
+
 impl Cluster {
     /// A cluster of founders, started and ready.
     pub async fn of_founders(founders: u64, shards: u16) -> Self {
@@ -155,7 +175,8 @@ impl Cluster {
     pub fn enlist(&mut self, settings: Settings, disk: Disk) {
         let id = settings.node.id;
         let settings = Settings { data_dir: disk.dir(), ..settings };
-        self.members.insert(id, Member { settings, disk, room: Arc::new(AtomicU64::new(u64::MAX)), running: None });
+        self.members
+            .insert(id, Member { settings, disk, room: Arc::new(AtomicU64::new(u64::MAX)), running: None, jobs: Arc::default() });
     }
 
     pub async fn start(&mut self, id: u64) {
@@ -165,6 +186,7 @@ impl Cluster {
     pub async fn try_start(&mut self, id: u64) -> Result<(), StartError> {
         let member = self.members.get_mut(&id).expect("is enlisted");
         let mut parts = member.disk.parts(&self.network, id);
+        parts.blocking = Arc::new(Counted { threads: parts.blocking, jobs: Arc::clone(&member.jobs) });
         parts.fs = Arc::new(LimitedFs { inner: parts.fs, room: Arc::clone(&member.room) });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -207,6 +229,7 @@ impl Cluster {
         let (node, runtime) = self.members.get_mut(&id).expect("is enlisted").running.take().expect("is running");
         end(runtime);
         drop(node);
+        self.await_jobs(id);
         if let Disk::Memory { fs, .. } = &self.members[&id].disk {
             fs.crash(|| false);
         }
@@ -217,6 +240,16 @@ impl Cluster {
         let (node, runtime) = self.members.get_mut(&id).expect("is enlisted").running.take().expect("is running");
         runtime.spawn(async move { node.shutdown().await }).await.expect("the stop does not panic");
         end(runtime);
+        self.await_jobs(id);
+    }
+
+    /// With a process, its threads are gone too: nothing touches the node's files any more.
+    fn await_jobs(&self, id: u64) {
+        let end = std::time::Instant::now() + WAIT_MAX;
+        while Arc::strong_count(&self.members[&id].jobs) > 1 {
+            assert!(std::time::Instant::now() < end, "jobs of node {id} do not end");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
     }
 
     /// Who leads a shard, when all running nodes know.
