@@ -178,6 +178,7 @@ impl Group {
     async fn remove_here(&self, id: NodeId) -> Result<(), MembersError> {
         let members = self.members_now();
         if members.get(id).is_none() {
+            self.check_was_member(id)?;
             return self.settle().await;
         }
         let raft_id = BTreeSet::from([id.0]);
@@ -196,9 +197,10 @@ impl Group {
             return Err(refused("a wiped node comes back under a new node id"));
         }
         if members.get(old).is_none() {
+            self.check_was_member(old)?;
             return match members.is_voter(new_id) {
                 true => self.settle().await,
-                false => Err(refused(format!("node {old} is not a member"))),
+                false => Err(refused(format!("node {old} is not a member any more"))),
             };
         }
         self.add_learner_here(new).await?;
@@ -237,6 +239,14 @@ impl Group {
     async fn change_voters(&self, change: ChangeMembers<u64, NodeInfo>) -> Result<(), MembersError> {
         let made = self.life().scope(self.inner.raft.change_membership(change, false)).await;
         made.map(|_| ()).map_err(members_error)
+    }
+
+    /// A change that was made before is done; one that names a node that never was is a mistake.
+    fn check_was_member(&self, id: NodeId) -> Result<(), MembersError> {
+        match self.inner.shared.seen().contains(&id.0) {
+            true => Ok(()),
+            false => Err(refused(format!("node {id} was never a member"))),
+        }
     }
 
     /// The members are as they should be: waits until that is for good, and leaves a joint membership that somebody left behind.

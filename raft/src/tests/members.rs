@@ -92,6 +92,23 @@ async fn a_lost_node_is_replaced_and_its_id_is_never_given_again() {
 }
 
 #[tokio::test]
+async fn a_node_that_never_was_is_neither_removed_nor_replaced_and_one_that_is_gone_may_be_again() {
+    let mut world = World::born(3).await;
+    let leader = world.leader().await;
+    let voter = world.nodes[(leader + 1) % 3].info.clone();
+    let group = world.nodes[leader].group().clone();
+    for refused in [group.remove(NodeId(9)).await, group.replace(NodeId(9), voter).await] {
+        let reason = refused.expect_err("there is no node 9").to_string();
+        assert_eq!(reason, "node 9 was never a member");
+    }
+    let added = stranger(&mut world, 4).await;
+    let (lost, new) = (world.nodes[(leader + 1) % 3].info.node_id, world.nodes[added].info.clone());
+    group.replace(lost, new.clone()).await.expect("replaced");
+    group.replace(lost, new).await.expect("it is so already");
+    group.remove(lost).await.expect("it is so already");
+}
+
+#[tokio::test]
 async fn a_change_that_would_stop_the_shard_is_refused() {
     let mut world = World::born_calm(3).await;
     let leader = world.leader().await;
