@@ -66,6 +66,18 @@ pub enum InputError {
         /// What is wrong.
         source: Invalid,
     },
+    /// An atomic write goes by the number of its first event: none of its events comes before that.
+    #[error("line {line}: `write` is {write}, but the event of {persistence_id:?} is {first}, which comes before it")]
+    BeforeItsFirst {
+        /// Its first line, from 1.
+        line: u64,
+        /// Its journal.
+        persistence_id: PersistenceId,
+        /// What the line calls it.
+        write: SequenceNumber,
+        /// The event's own number.
+        first: SequenceNumber,
+    },
     /// Lines of an atomic write do not follow one another.
     #[error(
         "line {line}: atomic write {write} of {persistence_id:?} ended on an earlier line; its lines must follow one another"
@@ -179,6 +191,10 @@ impl<R: AsyncBufRead + Unpin> Groups<R> {
         if self.closed.get(&persistence_id) == Some(&write) {
             return Err(InputError::Apart { line, persistence_id, write });
         }
+        // It may begin later: a deletion cuts an atomic write, and its first lines are not exported.
+        if event.sequence_number < write {
+            return Err(InputError::BeforeItsFirst { line, persistence_id, write, first: event.sequence_number });
+        }
         Ok(self.open.replace(Open { line, persistence_id, write, events: vec![event] }))
     }
 
@@ -242,6 +258,14 @@ mod tests {
         let text = [line("a", 1, 1), "{}\n".to_owned()].concat();
         let error = read(&text).await.expect_err("a line is wrong");
         assert!(error.to_string().starts_with("line 2: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_atomic_write_may_have_lost_its_first_events_but_begins_with_none_before_them() {
+        let found = read(&line("a", 3, 2)).await.expect("event 2 was deleted");
+        assert_eq!(found, [("a".to_owned(), 3, 3)]);
+        let error = read(&[line("a", 1, 1), line("b", 2, 3)].concat()).await.expect_err("event 2 is not of write 3");
+        assert!(matches!(error, InputError::BeforeItsFirst { line: 2, .. }), "{error}");
     }
 
     #[tokio::test]
