@@ -129,7 +129,7 @@ struct Nodes(Vec<NodeClient>);
 
 impl Nodes {
     async fn find(shared: &Shared) -> anyhow::Result<Self> {
-        let status = crate::cluster::any_status(&shared.endpoints).await?;
+        let status = crate::cluster::any_status(&shared.endpoints, shared.deadline).await?;
         let nodes = status.nodes.iter().map(|node| NodeClient::new(&node.client_address, GAUGE_DEADLINE));
         Ok(Self(nodes.collect::<Result<_, _>>()?))
     }

@@ -16,7 +16,7 @@ use serde::Serialize;
 /// `cairn cluster ..`
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show every node and every shard, each node asked itself.
+    /// Show every node and every shard, each node asked itself, for a second and a half at most.
     Status,
     /// Take a waiting node in (started with `--join`): it comes as a learner, catches up, and is promoted.
     Add {

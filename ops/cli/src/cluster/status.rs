@@ -116,8 +116,9 @@ impl Row for ShardView {
 /// # Errors
 /// If no node answers.
 pub async fn run(shared: &Shared) -> anyhow::Result<()> {
-    let first = any_status(&shared.endpoints).await?;
-    let view = view(&first).await;
+    let deadline = shared.deadline.min(NODE_DEADLINE);
+    let first = any_status(&shared.endpoints, deadline).await?;
+    let view = view(&first, deadline).await;
     match shared.output {
         Format::Json => shared.output().record(&view)?,
         Format::Table => {
@@ -136,11 +137,11 @@ pub async fn run(shared: &Shared) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first answer of any endpoint.
-pub async fn any_status(endpoints: &[String]) -> anyhow::Result<StatusResponse> {
+/// The first answer of any endpoint; each is given `deadline`, and no more than [`NODE_DEADLINE`].
+pub async fn any_status(endpoints: &[String], deadline: Duration) -> anyhow::Result<StatusResponse> {
     let mut failures = Vec::new();
     for address in endpoints {
-        match NodeClient::new(address, NODE_DEADLINE)?.status().await {
+        match NodeClient::new(address, deadline.min(NODE_DEADLINE))?.status().await {
             Ok(status) => return Ok(status),
             Err(error) => failures.push(format!("{address}: {}", error)),
         }
@@ -148,8 +149,8 @@ pub async fn any_status(endpoints: &[String]) -> anyhow::Result<StatusResponse> 
     Err(anyhow!(Stop::new(Exit::Unavailable, format!("no node answers: {}", failures.join("; ")))))
 }
 
-async fn view(first: &StatusResponse) -> ClusterView {
-    let mut asked: FuturesUnordered<_> = first.nodes.iter().map(ask).collect();
+async fn view(first: &StatusResponse, deadline: Duration) -> ClusterView {
+    let mut asked: FuturesUnordered<_> = first.nodes.iter().map(|node| ask(node, deadline)).collect();
     let mut answers = Vec::new();
     while let Some(answer) = asked.next().await {
         answers.push(answer);
@@ -162,8 +163,8 @@ async fn view(first: &StatusResponse) -> ClusterView {
     ClusterView { cluster_id: first.cluster_id.clone(), shards, nodes, diverged }
 }
 
-async fn ask(node: &Node) -> (&Node, Result<StatusResponse, String>) {
-    let status = match NodeClient::new(&node.client_address, NODE_DEADLINE) {
+async fn ask(node: &Node, deadline: Duration) -> (&Node, Result<StatusResponse, String>) {
+    let status = match NodeClient::new(&node.client_address, deadline) {
         Ok(client) => client.status().await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
