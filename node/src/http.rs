@@ -1,16 +1,20 @@
 //! The operators' port: `/livez`, `/readyz` with its reasons, and `/metrics`.
 
-use std::io;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::network::{Guard, Guarded};
+use crate::network::Guard;
 use crate::readiness::Reason;
 
 #[derive(Clone)]
@@ -19,19 +23,39 @@ struct Operators {
     readiness: watch::Receiver<Vec<Reason>>,
 }
 
-/// Serves the operators' port until `stop` is ready.
+/// Serves the operators' port until `stop` is ready, and then what was asked before. A connection that has not sent the headers of a
+/// request within `headers_deadline` is closed: it holds one of a bounded number of places.
 pub(crate) async fn serve(
-    guard: Guard,
+    mut guard: Guard,
     metrics: Metrics,
     readiness: watch::Receiver<Vec<Reason>>,
+    headers_deadline: Duration,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) {
     let routes = Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
         .with_state(Operators { metrics, readiness });
-    axum::serve(guard, routes).with_graceful_shutdown(stop).await
+    let routes = TowerToHyperService::new(routes);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(headers_deadline);
+    let connections = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let connection = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            connection = guard.accept() => TokioIo::new(connection),
+        };
+        let serving = connections.watch(http.serve_connection(connection, routes.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::debug!(%error, "a connection of the operators' port ended badly");
+            }
+        });
+    }
+    connections.shutdown().await;
 }
 
 async fn live() -> &'static str {
@@ -49,17 +73,4 @@ async fn ready(State(operators): State<Operators>) -> impl IntoResponse {
 
 async fn metrics_text(State(operators): State<Operators>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], operators.metrics.render())
-}
-
-impl axum::serve::Listener for Guard {
-    type Io = Guarded;
-    type Addr = String;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        (Self::accept(self).await, String::new())
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(self.address())
-    }
 }

@@ -12,7 +12,7 @@ mod duplex;
 mod guard;
 
 pub use duplex::DuplexNetwork;
-pub(crate) use guard::{Guard, GuardSettings, Guarded};
+pub(crate) use guard::{Guard, GuardSettings};
 
 /// How bytes travel between nodes and clients.
 #[async_trait]

@@ -252,12 +252,14 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
     let ports = Ports::listen(&settings, &parts, &cut).await?;
     let addresses = ports.addresses();
     if let Some(http) = ports.http {
-        let serving = crate::http::serve(http, metrics.clone(), readiness.clone(), stop.clone().cancelled_owned());
-        tasks.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "serve the operators' port");
-            }
-        });
+        let headers_deadline = Duration::from_millis(settings.limits.handshake_deadline_ms);
+        tasks.spawn(crate::http::serve(
+            http,
+            metrics.clone(),
+            readiness.clone(),
+            headers_deadline,
+            stop.clone().cancelled_owned(),
+        ));
     }
     let peers = Peers::new(identity, Arc::new(NetworkConnector(Arc::clone(&parts.network))));
     let recovery = Recovery::default();

@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::Ordering;
 
 use cairn_api::v1::{self, Reason};
-use cairn_node::Network;
+use cairn_node::{Network, StartError};
 use common::{Cluster, Disk, eventually, founder_settings, http_address, write_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -57,6 +57,21 @@ async fn a_ready_node_says_so_and_one_without_a_leader_says_why_not() {
     .await;
     assert!(http(&cluster, 1, &get("/livez")).await.starts_with("HTTP/1.1 200"), "it lives");
     assert!(http(&cluster, 1, &get("/nothing")).await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_connection_that_never_ends_its_headers_is_closed_after_its_time() {
+    let mut cluster = Cluster::of_nobody();
+    let mut settings = founder_settings(1, 1, 1);
+    settings.limits.handshake_deadline_ms = 300;
+    cluster.enlist(settings, Disk::memory());
+    cluster.start(1).await;
+    let mut io = cluster.network.connect(&http_address(1)).await.expect("connects");
+    io.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\nX: ").await.expect("more than a first few bytes");
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(common::WAIT_MAX, io.read_to_end(&mut answer)).await.expect("in time");
+    assert!(closed.is_err() || !answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert!(http(&cluster, 1, &get("/livez")).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -234,4 +249,27 @@ async fn a_failed_sync_ends_the_node_and_the_others_go_on() {
     cluster.start(follower).await;
     cluster.all_ready().await;
     assert_eq!(cluster.payloads(follower, "account-1").await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_node_on_an_older_copy_of_its_files_fails_and_its_directory_is_refused_from_then_on() {
+    let mut cluster = cluster_of_three().await;
+    cluster.write("account-1", 1, b"one").await;
+    let old = cluster.follower(0).await;
+    eventually("it has the event", async || (cluster.payloads(old, "account-1").await.len() == 1).then_some(())).await;
+    let Disk::Memory { fs, .. } = &cluster.members[&old].disk else { panic!("a disk in memory") };
+    let copy = fs.duplicate();
+    for number in 2..=10 {
+        cluster.write("account-1", number, b"more").await;
+    }
+    cluster.kill(old);
+    let Disk::Memory { fs, .. } = &mut cluster.members.get_mut(&old).expect("is enlisted").disk else { panic!("in memory") };
+    *fs = copy;
+    cluster.start(old).await;
+    let failed = tokio::time::timeout(common::WAIT_MAX, cluster.node(old).failed()).await.expect("in time");
+    assert!(failed.to_string().contains("older copy"), "{failed}");
+    cluster.kill(old);
+    let refused = cluster.try_start(old).await.expect_err("it is condemned");
+    assert!(matches!(refused, StartError::Condemned { .. }) && refused.to_string().contains("older copy"), "{refused}");
+    cluster.write("account-1", 11, b"the others go on").await;
 }
