@@ -9,8 +9,8 @@ use cairn_machine::{PersistenceId, SequenceNumber};
 
 use crate::dice::Dice;
 use crate::history::{Answer, Call, Fresh, History};
-use crate::machine::client_address;
 use crate::plan::Plan;
+use crate::site::Site;
 use crate::stamp::Stamp;
 use crate::workload::recorder::{self, read_event};
 use crate::workload::{self, Recorder};
@@ -21,14 +21,14 @@ pub const AUDITOR: u16 = u16::MAX;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Reads everything from everywhere.
-pub(crate) async fn run(plan: &Plan, members: &[u64], history: History) {
+pub(crate) async fn run(plan: &Plan, site: &Site, members: &[u64], history: History) {
     let mut dice = Dice::new(plan.seed).stream("audit");
-    let cairn = workload::connect(plan, &mut dice).with_deadline(DEADLINE);
+    let cairn = site.connect(plan, &mut dice).with_deadline(DEADLINE);
     let recorder = Recorder::new(AUDITOR, history);
     for persistence_id in workload::journals(plan.load.journals) {
         write(&cairn, &recorder, &persistence_id).await;
         for node in members {
-            read(&cairn, &recorder, &persistence_id, *node).await;
+            read(&cairn, &recorder, &persistence_id, site, *node).await;
         }
         recorder.load(&cairn.journal_of(persistence_id.clone()), Criteria::LATEST).await;
     }
@@ -52,8 +52,8 @@ async fn write(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceI
     recorder.end(id, outcome.map(|appended| Answer::Written(vec![recorder::stored(appended)])));
 }
 
-async fn read(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceId, node: u64) {
-    let journal = cairn.journal_of(persistence_id.clone()).read_at(client_address(node));
+async fn read(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceId, site: &Site, node: u64) {
+    let journal = cairn.journal_of(persistence_id.clone()).read_at(site.address(node));
     // What it says is in the record.
     let _ = recorder.highest(&journal, Fresh::Strong, Some(node)).await;
     let call = Call::Replay {

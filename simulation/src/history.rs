@@ -261,12 +261,26 @@ pub struct ReadSnapshot {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     operations: Arc<Mutex<Vec<Operation>>>,
+    /// When a record of what happens outside of any world began; none: time is the world's.
+    began: Option<tokio::time::Instant>,
 }
 
 impl History {
+    /// A record in real time.
+    #[must_use]
+    pub fn in_real_time() -> Self {
+        Self { began: Some(tokio::time::Instant::now()), ..Self::default() }
+    }
+
+    /// Since the record began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.began.map_or_else(now, |began| began.elapsed())
+    }
+
     /// An operation begins now.
     pub fn begin(&self, client: u16, persistence_id: &str, call: Call) -> OperationId {
-        self.begin_at(now(), client, persistence_id, call)
+        self.begin_at(self.now(), client, persistence_id, call)
     }
 
     /// An operation began at a moment that is over: what it is was not known before.
@@ -285,9 +299,10 @@ impl History {
 
     /// It ends now.
     pub fn end(&self, id: OperationId, outcome: Outcome) {
+        let ended = self.now();
         let mut operations = self.lock();
         let operation = &mut operations[id.0];
-        operation.ended = Some(now());
+        operation.ended = Some(ended);
         operation.outcome = outcome;
         tracing::trace!(target: "history", id = id.0, ?operation, "ended");
     }

@@ -5,9 +5,8 @@ use std::time::Duration;
 use cairn_client::{Cairn, Error, StoredEvent};
 
 use crate::dice::Dice;
-use crate::machine::client_address;
 use crate::plan::Plan;
-use crate::workload;
+use crate::site::Site;
 
 /// A healed cluster answers within this.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -20,7 +19,7 @@ pub(crate) type NotWhole = (&'static str, String);
 /// Writes to journals of its own, then compares every journal on every node.
 pub(crate) async fn check(plan: &Plan, members: &[u64]) -> Result<(), NotWhole> {
     let mut dice = Dice::new(plan.seed).stream("replicas");
-    let cairn = workload::connect(plan, &mut dice).with_deadline(DEADLINE);
+    let cairn = Site::World.connect(plan, &mut dice).with_deadline(DEADLINE);
     let not_served = |error: Error| ("L1", format!("a healed cluster does not serve: {error}"));
     for number in 0..JOURNALS {
         write(&cairn, &format!("(auditor) {number}")).await.map_err(not_served)?;
@@ -29,7 +28,7 @@ pub(crate) async fn check(plan: &Plan, members: &[u64]) -> Result<(), NotWhole> 
     for listing in listed {
         let mut first: Option<Vec<StoredEvent>> = None;
         for node in members {
-            let journal = cairn.journal_of(listing.persistence_id.clone()).read_at(client_address(*node));
+            let journal = cairn.journal_of(listing.persistence_id.clone()).read_at(Site::World.address(*node));
             let events = journal.replay(..).include_deleted().start().collect_all().await.map_err(not_served)?;
             let first = first.get_or_insert_with(|| events.clone());
             if *first != events {

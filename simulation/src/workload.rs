@@ -1,4 +1,4 @@
-//! What clients do in a world: the real client library, used as its users use it, with everything recorded.
+//! What clients do in a world, and against a cluster outside of any: the real client library, used as its users use it, with everything recorded.
 //!
 //! A client runs several sessions at the same time; a session does one thing after another, each drawn anew: own a journal and write to
 //! it, write to it as a stranger, read, delete, save and load snapshots, follow.
@@ -18,9 +18,8 @@ use cairn_machine::{PersistenceId, WriterId};
 
 use crate::dice::Dice;
 use crate::history::History;
-use crate::machine::client_address;
-use crate::network;
-use crate::plan::Load;
+use crate::plan::{Load, Plan};
+use crate::site::Site;
 use crate::stamp::Stamp;
 
 pub use recorder::Recorder;
@@ -51,6 +50,7 @@ pub(crate) struct Session {
     pub dice: Dice,
     pub load: Load,
     pub journals: Arc<Vec<PersistenceId>>,
+    pub site: Site,
     pub nodes: u64,
     pub shards: u16,
     pub until: Until,
@@ -58,18 +58,19 @@ pub(crate) struct Session {
 }
 
 /// Runs one client until it is told to stop; ends when everything that it began has ended.
-pub async fn run(client: u16, plan: &crate::plan::Plan, history: History, until: Until) {
+pub(crate) async fn run(client: u16, plan: &Plan, site: &Site, history: History, until: Until) {
     let dice = Dice::new(plan.seed).stream(&format!("client-{client}"));
     let operations = Arc::new(AtomicU32::new(0));
     let sessions = (0..plan.load.sessions).map(|number| {
         let mut dice = dice.stream(&format!("session-{number}"));
         let session = Session {
             client,
-            cairn: connect(plan, &mut dice),
+            cairn: site.connect(plan, &mut dice),
             recorder: Recorder::new(client, history.clone()),
             dice,
             load: plan.load.clone(),
             journals: Arc::new(journals(plan.load.journals)),
+            site: site.clone(),
             nodes: plan.nodes,
             shards: plan.shards,
             until: until.clone(),
@@ -78,18 +79,6 @@ pub async fn run(client: u16, plan: &crate::plan::Plan, history: History, until:
         session.run()
     });
     futures::future::join_all(sessions).await;
-}
-
-/// A client of the world's cluster.
-pub(crate) fn connect(plan: &crate::plan::Plan, dice: &mut Dice) -> Cairn {
-    Cairn::builder()
-        .endpoints((1..=plan.nodes).map(client_address))
-        .connector(network::connect)
-        .seed(dice.any())
-        .deadline(plan.load.deadline)
-        .attempt_timeout(plan.load.attempt_timeout)
-        .build()
-        .expect("the addresses are well formed")
 }
 
 /// The names of journals: some are prefixes of each other, some look alike, some hold what separators are made of.

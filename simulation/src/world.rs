@@ -30,6 +30,7 @@ use crate::machine::{Machine, Tables, client_address, peer_address};
 use crate::plan::Plan;
 use crate::properties;
 use crate::replicas;
+use crate::site::Site;
 use crate::workload::{self, Until};
 
 use faults::Active;
@@ -181,7 +182,7 @@ impl World {
         for client in 1..=clients {
             let (plan, history, until, ended) = (plan.clone(), history.clone(), until.clone(), ended.clone());
             sim.client(client_host(client), async move {
-                workload::run(client, &plan, history, until).await;
+                workload::run(client, &plan, &Site::World, history, until).await;
                 ended.set(ended.get() + 1);
                 Ok(())
             });
@@ -230,7 +231,7 @@ impl World {
         let members = self.present();
         self.note("audit");
         self.sim.client("auditor", async move {
-            audit::run(&plan, &members, history).await;
+            audit::run(&plan, &Site::World, &members, history).await;
             done.set(true);
             Ok(())
         });

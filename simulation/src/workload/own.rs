@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use super::recorder::{self, stored};
 use super::{Session, snapshots};
-use crate::history::{Answer, Call, Fresh, Numbered, now};
+use crate::history::{Answer, Call, Fresh, Numbered};
 
 /// Atomic writes of one burst at most.
 const BURST_MAX: usize = 12;
@@ -49,7 +49,7 @@ async fn claim(session: &mut Session, persistence_id: &PersistenceId) -> Option<
         session.recorder.end(claiming, answer);
         return claimed.ok();
     }
-    let began = now();
+    let began = session.recorder.now();
     let recovered = journal.recover().claim_as(name).start().await;
     let answer = recovered.as_ref().map(|recovered| recorder::claimed(recovered.writer.as_ref().expect("asked for a claim")));
     session.recorder.end(claiming, answer.map_err(Clone::clone));

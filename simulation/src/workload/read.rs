@@ -8,7 +8,6 @@ use cairn_machine::{PersistenceId, SequenceNumber};
 use super::Session;
 use super::recorder::{self, outcome_of, read_event};
 use crate::history::{Answer, Call, Fresh, OperationId, Outcome};
-use crate::machine::client_address;
 
 /// A follower that sees nothing for so long stops following.
 const FOLLOW_SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -34,7 +33,7 @@ pub(crate) fn journal(session: &Session, persistence_id: &PersistenceId, fresh: 
     };
     let journal = session.cairn.journal_of(persistence_id.clone()).with_freshness(freshness);
     match node {
-        Some(node) => journal.read_at(client_address(node)),
+        Some(node) => journal.read_at(session.site.address(node)),
         None => journal,
     }
 }

@@ -22,6 +22,12 @@ impl Recorder {
         Self { client, history }
     }
 
+    /// Since the record began.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.history.now()
+    }
+
     /// The client asks.
     pub fn begin(&self, persistence_id: &str, call: Call) -> OperationId {
         self.history.begin(self.client, persistence_id, call)

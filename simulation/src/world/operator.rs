@@ -9,7 +9,7 @@ use turmoil::Sim;
 
 use crate::dice::Dice;
 use crate::plan::Plan;
-use crate::workload;
+use crate::site::Site;
 
 /// How long an order may take.
 const ORDER_MAX: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ impl Operator {
     pub(super) fn start(sim: &mut Sim<'_>, plan: &Plan, dice: &Dice) -> Self {
         let (orders, mut waiting) = mpsc::unbounded_channel::<(Order, oneshot::Sender<bool>)>();
         let mut dice = dice.stream("operator");
-        let cairn = workload::connect(plan, &mut dice);
+        let cairn = Site::World.connect(plan, &mut dice);
         // A host and not a client: nobody waits for it to end.
         let cairn = std::sync::Mutex::new(Some((cairn, std::mem::replace(&mut waiting, mpsc::unbounded_channel().1))));
         sim.host("operator", move || {
