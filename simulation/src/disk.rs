@@ -87,6 +87,12 @@ impl SimulatedDisk {
         Self { files: MemoryFs::new(), state: Arc::new(Mutex::new(state)), stuck: Arc::new(watch::Sender::new(false)) }
     }
 
+    /// Its files, for whoever changes them while nobody uses them.
+    #[must_use]
+    pub fn files(&self) -> &MemoryFs {
+        &self.files
+    }
+
     /// From now on calls take this long.
     pub fn set_speed(&self, speed: DiskSpeed) {
         self.lock().speed = speed;

@@ -34,6 +34,30 @@ pub enum Cut {
     FromNodes,
 }
 
+/// What a machine comes back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Loss {
+    /// With nothing, under its old identity: it must not take part, and is replaced.
+    Wiped,
+    /// With what it kept some time before: if a leader remembers that it had more, it must stop and say so, and is replaced; if none
+    /// does, nothing tells it apart from a slow node, and it goes on as one.
+    Old,
+    /// With another node's files: it must not start, until it has its own again.
+    Foreign,
+    /// With one bit that is not as it was written: it must say so or mend it, and is replaced.
+    Flipped,
+    /// With one file that lacks its end: as with a flipped bit.
+    Truncated,
+}
+
+impl Loss {
+    /// Whether another node may have to take its place.
+    #[must_use]
+    pub fn needs_replacement(self) -> bool {
+        self != Self::Foreign
+    }
+}
+
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
@@ -129,6 +153,13 @@ pub enum Fault {
     },
     /// Every node stops in order and starts again, one after the other.
     RollingRestart,
+    /// A machine goes down and comes back with other files.
+    Loss {
+        /// Which.
+        who: Who,
+        /// With what.
+        loss: Loss,
+    },
     /// The node stands still: nothing of it moves, and what is sent to it waits.
     Pause {
         /// Which.
@@ -208,6 +239,7 @@ impl Fault {
             Self::Remove { .. } => "remove",
             Self::Replace { .. } => "replace",
             Self::RollingRestart => "rolling restart",
+            Self::Loss { loss, .. } => Self::kind_of_loss(*loss),
             Self::Pause { .. } => "pause",
             Self::ClockRate { .. } => "clock rate",
             Self::Reset { .. } => "reset",
@@ -220,6 +252,18 @@ impl Fault {
         }
     }
 
+    /// The kind of a loss, for tables.
+    #[must_use]
+    pub fn kind_of_loss(loss: Loss) -> &'static str {
+        match loss {
+            Loss::Wiped => "wiped disk",
+            Loss::Old => "old files",
+            Loss::Foreign => "foreign files",
+            Loss::Flipped => "bit flip",
+            Loss::Truncated => "truncation",
+        }
+    }
+
     /// Whether it is about a disk.
     #[must_use]
     pub fn is_of_disk(&self) -> bool {
@@ -229,6 +273,7 @@ impl Fault {
                 | Self::SlowDisk { .. }
                 | Self::StuckDisk { .. }
                 | Self::FullDisk { .. }
+                | Self::Loss { .. }
                 | Self::DiesIn { .. }
                 | Self::DiesInFlush { .. }
                 | Self::Crash { power_cut: true, .. }

@@ -134,6 +134,12 @@ impl Machine {
         self.state().node.clone()
     }
 
+    /// How often the node was started.
+    #[must_use]
+    pub fn lives(&self) -> u64 {
+        self.state().lives
+    }
+
     /// Why the last life ended by itself; asked once.
     #[must_use]
     pub fn take_ended(&self) -> Option<Ended> {

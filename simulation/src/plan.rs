@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::disk::{Access, DiskSpeed, Moment};
-use crate::fault::{Cut, Fault, Scheduled, Who};
+use crate::fault::{Cut, Fault, Loss, Scheduled, Who};
 
 /// When faults begin: by then the cluster is born.
 pub(crate) const FAULTS_FROM: Duration = Duration::from_secs(3);
@@ -148,6 +148,7 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "remove",
         "replace",
         "rolling restart",
+        "loss",
         "pause",
         "clock rate",
         "reset",
@@ -206,6 +207,10 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
         "remove" => Fault::Remove { who },
         "replace" => Fault::Replace { who },
         "rolling restart" => Fault::RollingRestart,
+        "loss" => {
+            let losses = [Loss::Wiped, Loss::Old, Loss::Foreign];
+            Fault::Loss { who, loss: *dice.pick(&losses) }
+        }
         "pause" => Fault::Pause { who },
         "clock rate" => Fault::ClockRate { who, thousandths: *dice.pick(&[800, 900, 1_100, 1_200]) },
         "reset" => Fault::Reset { who, bytes_sent_max: dice.count(0, 2_000) },

@@ -25,6 +25,7 @@ const TIME_MAX: Duration = Duration::from_secs(300);
 pub struct Simulation {
     seed: u64,
     nodes: u64,
+    spares: u64,
     shards: u16,
     swarm: bool,
     faults: Vec<Scheduled>,
@@ -39,6 +40,7 @@ impl Simulation {
         Self {
             seed,
             nodes: 3,
+            spares: 0,
             shards: 1,
             swarm: false,
             faults: Vec::new(),
@@ -51,6 +53,13 @@ impl Simulation {
     #[must_use]
     pub fn nodes(mut self, nodes: u64) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// With so many machines that stand by, for faults that take one in. A swarm may have more.
+    #[must_use]
+    pub fn spares(mut self, spares: u64) -> Self {
+        self.spares = spares;
         self
     }
 
@@ -128,6 +137,7 @@ impl Simulation {
         let mut plan = Plan::draw_of(self.seed, self.nodes);
         plan.shards = self.shards;
         plan.load.clients = u16::try_from(self.guests.guests.len()).expect("fewer closures than that");
+        plan.spares = if self.swarm { plan.spares.max(self.spares) } else { self.spares };
         if !self.swarm {
             plan.fjall = false;
             plan.faults.clear();

@@ -5,6 +5,7 @@
 
 mod faults;
 mod guests;
+mod losses;
 mod members;
 mod operator;
 
@@ -35,6 +36,7 @@ use crate::workload::{self, Until};
 
 use faults::Active;
 use guests::Guests;
+use losses::Losing;
 use members::Roster;
 use operator::Operator;
 
@@ -150,6 +152,7 @@ pub(crate) struct World {
     operator: Operator,
     guests: Guests,
     roster: Roster,
+    losing: Option<Losing>,
     /// Nodes that a rolling restart has yet to come to.
     rolling: VecDeque<u64>,
     history: History,
@@ -199,6 +202,7 @@ impl World {
             active: Vec::new(),
             links: Links::default(),
             roster: Roster::with_spares(spares_left),
+            losing: None,
             rolling: VecDeque::new(),
             operator,
             guests,
@@ -220,7 +224,7 @@ impl World {
         let bound = self.clients_end_max();
         self.step_until("L3", "every operation ends by its deadline", bound, |world| world.clients_have_ended())?;
         self.step_until("L1", "changes of the cluster are made once it is healed", CHANGES_MAX, |world| {
-            world.roster.is_settled()
+            world.losing.is_none() && world.roster.is_settled()
         })?;
         self.step_until("L1", "every node is ready once the cluster is healed", READY_MAX, World::all_ready)?;
         if self.guests.are_here() {
@@ -273,10 +277,11 @@ impl World {
         self.hold.set_elapsed(self.sim.elapsed());
         self.end_faults();
         self.kill_struck();
-        self.attend_machines();
+        self.attend_machines()?;
         self.serve_guests()?;
         self.roll_on();
         self.attend_change();
+        self.attend_loss()?;
         let stepped = self.sim.step();
         stepped.map(|_| ()).map_err(|error| self.violation("panic", error.to_string()))
     }
@@ -309,10 +314,11 @@ impl World {
     }
 
     /// Takes down nodes that ended by themselves, and starts those whose time has come.
-    fn attend_machines(&mut self) {
+    fn attend_machines(&mut self) -> Result<(), Violation> {
         for machine in self.machines.clone() {
             if let Some(ended) = machine.take_ended() {
                 self.note(format!("{} ended: {ended:?}", machine.host()));
+                self.hear_ended(&machine, &ended)?;
                 let after = self.dice.time(Duration::from_millis(100), RESTART_MAX);
                 self.take_down(&machine, false, after);
             }
@@ -325,13 +331,14 @@ impl World {
             self.note(format!("{host} starts"));
             self.sim.bounce(host.as_str());
         }
+        Ok(())
     }
 
     /// The node is gone at once; it comes back after a time.
     fn take_down(&mut self, machine: &Machine, power_cut: bool, down: Duration) {
         self.sim.crash(machine.host().as_str());
         machine.die(power_cut);
-        if self.roster.retired.contains(&machine.id()) {
+        if self.roster.retired.contains(&machine.id()) || self.roster.kept_down.contains(&machine.id()) {
             return;
         }
         let up_at = self.now() + down;

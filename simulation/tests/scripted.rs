@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use cairn_client::Error;
-use cairn_simulation::{Cluster, Cut, Detail, Fault, Report, Simulation, Who};
+use cairn_simulation::{Cluster, Cut, Detail, Fault, Loss, Report, Simulation, Who};
 
 type Ended = Result<(), Box<dyn std::error::Error>>;
 
@@ -71,6 +71,47 @@ fn a_paused_leader_is_replaced_and_goes_on_as_a_follower() {
     assert_eq!(report.faults.get("pause"), Some(&1));
     let restarted = report.chronicle.lines.iter().find(|line| line.text.contains("starts"));
     assert!(restarted.is_none(), "it went on where it stopped: {restarted:?}");
+}
+
+/// What the world said while a machine lost its files, under a writer who did not stop writing.
+fn said_after_loss_of(seed: u64, loss: Loss) -> Report {
+    Simulation::new(seed).spares(1).time_max(Duration::from_secs(60)).run(move |cluster| async move {
+        let mut account = cluster.client().journal("account-1")?.claim().await?;
+        account.append("before").await?;
+        cluster.begin_for(Fault::Loss { who: Who::Follower(0), loss }, Duration::from_secs(1)).await;
+        for number in 0..100 {
+            account.append(format!("event {number}")).await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    })
+}
+
+fn has_said(report: &Report, text: &str) -> bool {
+    report.chronicle.lines.iter().any(|line| line.text.contains(text))
+}
+
+#[test]
+fn a_node_with_an_older_copy_of_its_files_stops_and_says_so_and_is_replaced() {
+    let report = said_after_loss_of(11, Loss::Old);
+    assert_eq!(report.faults.get("old files"), Some(&1));
+    for text in ["this node has acknowledged", "must not be used again", "changed: Replace"] {
+        assert!(has_said(&report, text), "nobody said {text:?}");
+    }
+}
+
+#[test]
+fn a_wiped_node_serves_nobody_and_is_replaced() {
+    let report = said_after_loss_of(12, Loss::Wiped);
+    assert_eq!(report.faults.get("wiped disk"), Some(&1));
+    assert!(has_said(&report, "changed: Replace"));
+}
+
+#[test]
+fn a_node_with_another_ones_files_does_not_start_until_it_has_its_own_again() {
+    let report = said_after_loss_of(13, Loss::Foreign);
+    assert_eq!(report.faults.get("foreign files"), Some(&1));
+    assert!(has_said(&report, "ended: NotStarted") && !has_said(&report, "changed: Replace"));
 }
 
 #[test]

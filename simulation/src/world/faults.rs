@@ -22,6 +22,13 @@ pub(super) struct Active {
     ends: Duration,
 }
 
+impl Active {
+    /// Whether nothing that the node writes becomes durable as long as it goes on.
+    pub(super) fn stops_disk_of(&self, node: u64) -> bool {
+        self.node == node && matches!(self.fault, Fault::StuckDisk { .. } | Fault::Pause { .. })
+    }
+}
+
 impl World {
     /// Begins the faults whose time has come.
     pub(super) fn begin_faults(&mut self) {
@@ -38,15 +45,20 @@ impl World {
     pub(super) fn begin(&mut self, Scheduled { lasts, fault, .. }: Scheduled) -> Option<u64> {
         let machine = self.find(fault)?;
         let is_begun = match fault {
-            Fault::Add => self.begin_add(),
-            Fault::Remove { .. } => self.begin_remove(machine.id()),
-            Fault::Replace { .. } => self.begin_replace(machine.id()),
+            Fault::Add => self.losing.is_none() && self.begin_add(),
+            Fault::Remove { .. } => self.losing.is_none() && self.begin_remove(machine.id()),
+            Fault::Replace { .. } => self.losing.is_none() && self.begin_replace(machine.id()),
+            Fault::Loss { loss, .. } => self.begin_loss(&machine, loss, lasts),
             _ => true,
         };
         if !is_begun {
             return None;
         }
         self.note(format!("{fault:?} at {} for {lasts:?}", machine.host()));
+        if matches!(fault, Fault::Loss { .. }) {
+            // Counted when it comes to it.
+            return Some(machine.id());
+        }
         *self.faults.entry(fault.kind()).or_default() += 1;
         match fault {
             Fault::Crash { power_cut, .. } => self.take_down(&machine, power_cut, lasts),
@@ -80,7 +92,7 @@ impl World {
                 }
             }
             Fault::Spikes { latency_max, .. } => self.set_latency(&machine, latency_max),
-            Fault::Add | Fault::Remove { .. } | Fault::Replace { .. } => {}
+            Fault::Add | Fault::Remove { .. } | Fault::Replace { .. } | Fault::Loss { .. } => {}
             Fault::Partition { .. } | Fault::Flap { .. } | Fault::Hold { .. } => {}
         }
         self.active.push(Active { fault, node: machine.id(), began: self.now(), ends: self.now() + lasts });
@@ -107,7 +119,7 @@ impl World {
         let is_back = |id: &u64| self.machine(*id).node().is_some_and(|node| node.not_ready().is_empty());
         let Some(next) = self.rolling.front().copied() else { return };
         // A node that is down is not waited for: other faults see to it.
-        let is_quiet = self.up_at.is_empty() && self.present().iter().all(is_back);
+        let is_quiet = self.up_at.is_empty() && self.present().iter().all(|id| is_back(id) || self.roster.kept_down.contains(id));
         if is_quiet {
             self.rolling.pop_front();
             self.machine(next).ask_to_stop();
@@ -118,6 +130,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.note("heal");
         self.rolling.clear();
+        self.stop_losing();
         for fault in std::mem::take(&mut self.active) {
             self.end(&fault);
         }
@@ -147,7 +160,12 @@ impl World {
                     tables.restart();
                 }
             }
-            Fault::Reset { .. } | Fault::Add | Fault::Remove { .. } | Fault::Replace { .. } | Fault::RollingRestart => {}
+            Fault::Reset { .. }
+            | Fault::Add
+            | Fault::Remove { .. }
+            | Fault::Replace { .. }
+            | Fault::RollingRestart
+            | Fault::Loss { .. } => {}
             Fault::Crash { .. }
             | Fault::CrashAll { .. }
             | Fault::Stop { .. }
@@ -176,6 +194,7 @@ impl World {
             | Fault::Pause { who }
             | Fault::Remove { who }
             | Fault::Replace { who }
+            | Fault::Loss { who, .. }
             | Fault::ClockRate { who, .. }
             | Fault::Reset { who, .. }
             | Fault::LostAnswers { who }

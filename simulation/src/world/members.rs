@@ -30,6 +30,8 @@ pub(super) struct Roster {
     pub spares_left: u64,
     /// Machines whose nodes have left for good.
     pub retired: BTreeSet<u64>,
+    /// Machines that stay down for now.
+    pub kept_down: BTreeSet<u64>,
     change: Option<Change>,
 }
 
