@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - What was synced survives; what was not survives in any subset of its sectors.
-//! - A fault is used up by the call that it hits: "a sync that fails once and then succeeds" is the usual way.
+//! - A fault is used up by the call that it hits: "a sync that fails once and then succeeds" is the usual way, and what it had to write is
+//!   lost with the power unless it is written again.
 
 use std::io;
 use std::path::Path;
@@ -186,7 +187,14 @@ impl SimulatedDisk {
             None => Ok(()),
             Some(at) => {
                 state.failing.remove(at);
-                Err(io::Error::other(format!("injected: {access:?} failed")))
+                match access {
+                    // The files fail it themselves: what it had to write is not written by the next one either.
+                    Access::Sync => {
+                        self.files.fail_sync_after(0);
+                        Ok(())
+                    }
+                    Access::Read | Access::Write => Err(io::Error::other(format!("injected: {access:?} failed"))),
+                }
             }
         }
     }
@@ -268,5 +276,26 @@ impl File for SimulatedFile {
 
     async fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.through(Access::Write, self.file.set_len(len)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_failed_sync_had_to_write_is_lost_with_the_power_though_the_next_sync_succeeds() {
+        let disk = SimulatedDisk::new(Dice::new(1), DiskSpeed::INSTANT);
+        let path = Path::new("file");
+        let file = disk.open(path, OpenMode::Create).await.expect("made");
+        disk.sync_dir(Path::new("")).await.expect("synced");
+        file.write_at(0, Bytes::from_static(b"lost")).await.expect("written");
+        disk.fail_next(Access::Sync);
+        file.sync_data().await.expect_err("fails");
+        file.sync_data().await.expect("succeeds");
+        assert_eq!(file.read_at(0, 4).await.expect("read"), "lost", "it is still in memory");
+        disk.files.crash(|| false);
+        let file = disk.open(path, OpenMode::Read).await.expect("is there");
+        assert_eq!(file.read_at(0, 4).await.expect("read"), [0; 4].as_slice());
     }
 }
