@@ -119,30 +119,62 @@ impl Cluster {
 
     /// The nodes of a cluster that was laid out before, as processes of their own.
     pub fn nodes_of(dir: &Path, endpoints: &str, count: usize) -> Self {
-        let mut cluster = Self {
+        let mut cluster = Self::at_rest(dir, endpoints, count);
+        (1..=count).for_each(|node| cluster.start_node(node));
+        cluster
+    }
+
+    /// The same, none of them started.
+    pub fn at_rest(dir: &Path, endpoints: &str, count: usize) -> Self {
+        Self {
             dir: dir.to_owned(),
             endpoints: endpoints.to_owned(),
             dev: None,
             nodes: (0..count).map(|_| None).collect(),
             _temporary: None,
-        };
-        (1..=count).for_each(|node| cluster.start_node(node));
-        cluster
+        }
     }
 
     pub fn start_node(&mut self, node: usize) {
+        self.start_node_under(node, &[]);
+    }
+
+    /// Starts a node as the child of another program.
+    pub fn start_node_under(&mut self, node: usize, program: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.dir.join(format!("node-{node}.log")))
             .expect("the directory is ours");
-        let child = cairn()
-            .args(["node", "--config"])
-            .arg(self.dir.join(format!("node-{node}.toml")))
-            .stderr(log)
-            .spawn()
-            .expect("the binary runs");
-        self.nodes[node - 1] = Some(child);
+        let mut command = cairn();
+        if let [program, arguments @ ..] = program {
+            let binary = command.get_program().to_owned();
+            command = Command::new(program);
+            command.args(arguments).arg(binary).stdin(Stdio::null());
+        }
+        command.args(["node", "--config"]).arg(self.dir.join(format!("node-{node}.toml"))).stderr(log);
+        self.nodes[node - 1] = Some(command.spawn().expect("the binary runs"));
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, node: usize, signal: &str) {
+        let child = self.nodes[node - 1].as_ref().expect("the node runs");
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success(), "{signal} is sent to node {node}");
+    }
+
+    /// SIGTERM, and with which code the node ended.
+    pub fn stop_node(&mut self, node: usize) -> Option<i32> {
+        self.signal(node, "TERM");
+        let mut child = self.nodes[node - 1].take().expect("the node runs");
+        child.wait().expect("it is our child").code()
+    }
+
+    /// With which code a node ended by itself; none as long as it runs.
+    pub fn ended(&mut self, node: usize) -> Option<Option<i32>> {
+        let ended = self.nodes[node - 1].as_mut()?.try_wait().expect("it is our child")?;
+        self.nodes[node - 1] = None;
+        Some(ended.code())
     }
 
     /// SIGKILL.
