@@ -5,32 +5,10 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use cairn_client::Cairn;
 use cairn_node::{Network, Node, Parts, Settings, StartError};
-use common::{Cluster, Disk, founder_settings, strong};
-
-/// The client of an embedded node: its connector is the node's network.
-async fn client_of(node: &Node) -> Cairn {
-    let network = node.network();
-    let connector = move |address: String| {
-        let network: Arc<dyn Network> = Arc::clone(&network);
-        async move { network.connect(&address).await }
-    };
-    let address = node.addresses().client.clone();
-    Cairn::builder().endpoints([address]).connector(connector).connect().await.expect("connects")
-}
-
-async fn payloads(cairn: &Cairn, persistence_id: &str) -> Vec<Vec<u8>> {
-    let journal = cairn.journal(persistence_id).expect("a name");
-    let mut events = journal.replay(..).start();
-    let mut payloads = Vec::new();
-    while let Some(stored) = events.next().await.expect("is replayed") {
-        payloads.push(stored.event.payload.bytes.to_vec());
-    }
-    payloads
-}
+use common::{Cluster, Disk, client_of, founder_settings, payloads, strong};
 
 #[tokio::test]
 async fn a_program_embeds_a_node_in_memory() {

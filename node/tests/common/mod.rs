@@ -13,6 +13,7 @@ use cairn_api::v1;
 use cairn_api::v1::cluster_client::ClusterClient;
 use cairn_api::v1::journal_client::JournalClient;
 use cairn_api::v1::snapshots_client::SnapshotsClient;
+use cairn_client::Cairn;
 use cairn_node::{DuplexNetwork, FjallFactory, FounderSettings, Network, Node, Parts, Settings, StartError};
 use cairn_storage::MemoryDisk;
 use cairn_storage::blocking::{Blocking, Job, ThreadBlocking};
@@ -244,6 +245,7 @@ impl Cluster {
     }
 
     /// With a process, its threads are gone too: nothing touches the node's files any more.
+    #[allow(clippy::disallowed_methods, reason = "a kill is not asynchronous")]
     fn await_jobs(&self, id: u64) {
         let end = std::time::Instant::now() + WAIT_MAX;
         while Arc::strong_count(&self.members[&id].jobs) > 1 {
@@ -339,6 +341,27 @@ impl Drop for Cluster {
 #[allow(clippy::disallowed_methods, reason = "a runtime cannot be ended from within another one")]
 fn end(runtime: Runtime) {
     std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5))).join().expect("the runtime ends");
+}
+
+/// The client of an embedded node: its connector is the node's network.
+pub async fn client_of(node: &Node) -> Cairn {
+    let network = node.network();
+    let connector = move |address: String| {
+        let network: Arc<dyn Network> = Arc::clone(&network);
+        async move { network.connect(&address).await }
+    };
+    let address = node.addresses().client.clone();
+    Cairn::builder().endpoints([address]).connector(connector).connect().await.expect("connects")
+}
+
+pub async fn payloads(cairn: &Cairn, persistence_id: &str) -> Vec<Vec<u8>> {
+    let journal = cairn.journal(persistence_id).expect("a name");
+    let mut events = journal.replay(..).start();
+    let mut payloads = Vec::new();
+    while let Some(stored) = events.next().await.expect("is replayed") {
+        payloads.push(stored.event.payload.bytes.to_vec());
+    }
+    payloads
 }
 
 /// A channel over the network of one process.
