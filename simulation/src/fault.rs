@@ -184,6 +184,12 @@ pub enum Fault {
         /// Whose.
         who: Who,
     },
+    /// Whoever has sent something to the node takes its connection for broken, and may send it again on another; what was sent on
+    /// the first one arrives all the same, when this is over.
+    LateDelivery {
+        /// To which node.
+        who: Who,
+    },
     /// Messages of the machine take up to this long, half a second at a time.
     Spikes {
         /// Around which machine.
@@ -244,6 +250,7 @@ impl Fault {
             Self::ClockRate { .. } => "clock rate",
             Self::Reset { .. } => "reset",
             Self::LostAnswers { .. } => "lost answers",
+            Self::LateDelivery { .. } => "late delivery",
             Self::Spikes { .. } => "latency spikes",
             Self::DiesIn { access: Access::Read, .. } => "death in a read",
             Self::DiesIn { access: Access::Write, .. } => "death in a write",

@@ -153,6 +153,7 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "clock rate",
         "reset",
         "lost answers",
+        "late delivery",
         "spikes",
         "death in a call",
         "death in a flush",
@@ -215,6 +216,7 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
         "clock rate" => Fault::ClockRate { who, thousandths: *dice.pick(&[800, 900, 1_100, 1_200]) },
         "reset" => Fault::Reset { who, bytes_sent_max: dice.count(0, 2_000) },
         "lost answers" => Fault::LostAnswers { who },
+        "late delivery" => Fault::LateDelivery { who },
         "spikes" => Fault::Spikes { who, latency_max: dice.time(Duration::from_millis(50), Duration::from_millis(800)) },
         "death in a call" => Fault::DiesIn {
             who,

@@ -85,6 +85,7 @@ impl World {
             Fault::ClockRate { thousandths, .. } => machine.pace().set_rate(Some(thousandths)),
             Fault::Reset { bytes_sent_max, .. } => machine.network().reset_all(bytes_sent_max),
             Fault::LostAnswers { .. } => machine.network().lose_answers(true),
+            Fault::LateDelivery { .. } => machine.network().keep_back(),
             Fault::DiesIn { access, moment, .. } => machine.disk().strike_next(Some((access, moment))),
             Fault::DiesInFlush { flushes, .. } => {
                 if let Tables::Memory(tables) = machine.tables() {
@@ -154,6 +155,7 @@ impl World {
             }
             Fault::ClockRate { .. } => machine.pace().set_rate(None),
             Fault::LostAnswers { .. } => machine.network().lose_answers(false),
+            Fault::LateDelivery { .. } => machine.network().deliver(),
             Fault::DiesIn { .. } => machine.disk().strike_next(None),
             Fault::DiesInFlush { .. } => {
                 if let Tables::Memory(tables) = machine.tables() {
@@ -198,6 +200,7 @@ impl World {
             | Fault::ClockRate { who, .. }
             | Fault::Reset { who, .. }
             | Fault::LostAnswers { who }
+            | Fault::LateDelivery { who }
             | Fault::Spikes { who, .. }
             | Fault::DiesIn { who, .. }
             | Fault::DiesInFlush { who, .. } => who,
