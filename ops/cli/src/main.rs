@@ -3,6 +3,7 @@
 //! Where to start reading: `arguments` holds every command; each family of commands has a file of its name; `exit` has the table
 //! of exit codes. `import`, `lines` and `local` are shared: the demo, the commands and the tests use the same code.
 
+mod allocator;
 mod arguments;
 mod bench;
 mod cluster;
@@ -33,6 +34,7 @@ use arguments::{Arguments, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    allocator::give_memory_back();
     let arguments = Arguments::parse();
     match start(&arguments) {
         Ok(()) => exit::Exit::Done.into(),
