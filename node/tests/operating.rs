@@ -146,17 +146,8 @@ async fn a_leader_whose_disk_fills_hands_over_and_writes_go_on() {
     eventually("it clears by itself", async || (!cluster.status(leader).await.read_only).then_some(())).await;
 }
 
-#[tokio::test]
-async fn without_a_quorum_of_roomy_nodes_writes_are_refused_and_deletions_and_reads_go_on() {
-    let cluster = cluster_of_three().await;
-    for number in 1..=5 {
-        cluster.write("account-1", number, b"x").await;
-    }
-    for id in [1, 2, 3] {
-        set_room(&cluster, id, FULL);
-    }
-    // Until every node has looked, writes pass.
-    let mut number = 5;
+/// Writes behind event `number` until the cluster is read-only: writes pass until every node has looked. Gives the last number.
+async fn write_until_read_only(cluster: &Cluster, mut number: i64) -> i64 {
     eventually("writes are refused", async || {
         let leader = cluster.leader(0).await;
         match cluster.journal(leader).write(write_request("account-1", number + 1, b"x")).await {
@@ -171,6 +162,19 @@ async fn without_a_quorum_of_roomy_nodes_writes_are_refused_and_deletions_and_re
         }
     })
     .await;
+    number
+}
+
+#[tokio::test]
+async fn without_a_quorum_of_roomy_nodes_writes_are_refused_and_deletions_and_reads_go_on() {
+    let cluster = cluster_of_three().await;
+    for number in 1..=5 {
+        cluster.write("account-1", number, b"x").await;
+    }
+    for id in [1, 2, 3] {
+        set_room(&cluster, id, FULL);
+    }
+    let number = write_until_read_only(&cluster, 5).await;
     assert_eq!(cluster.payloads(1, "account-1").await.len() as i64, number);
     let delete = v1::DeleteToRequest {
         persistence_id: "account-1".into(),
@@ -203,21 +207,7 @@ async fn a_roomy_leader_with_two_full_followers_takes_no_writes_and_is_not_ready
             set_room(&cluster, id, FULL);
         }
     }
-    let mut number = 0;
-    eventually("writes are refused", async || {
-        let leader = cluster.leader(0).await;
-        match cluster.journal(leader).write(write_request("account-1", number + 1, b"x")).await {
-            Ok(_) => {
-                number += 1;
-                None
-            }
-            Err(status) => {
-                let failure = v1::Failure::from_status(&status).expect("a failure");
-                (failure.reason() == Reason::ReadOnly).then_some(())
-            }
-        }
-    })
-    .await;
+    let number = write_until_read_only(&cluster, 0).await;
     eventually("the leader says so", async || {
         let leader = cluster.leader(0).await;
         let is_told = cluster.node(leader).not_ready().contains(&"read_only".to_owned());
