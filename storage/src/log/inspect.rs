@@ -19,6 +19,18 @@ pub fn frames(segment: Bytes) -> Frames {
     Frames { segment, offset: 0, of: None, end: None }
 }
 
+/// The frame that bytes begin with, wherever in its segment it stands: what one write of the log's writer carries. None if they begin
+/// with no whole frame.
+#[must_use]
+pub fn frame(bytes: &Bytes) -> Option<Frame> {
+    let header = FrameHeader::decode(&bytes[..HEADER_BYTES.min(bytes.len())]).ok()?;
+    if header.frame_bytes() > bytes.len() {
+        return None;
+    }
+    let body = bytes.slice(HEADER_BYTES..header.frame_bytes());
+    if frame::body_checksum(&body) == header.body_checksum { take(header, &body).ok() } else { None }
+}
+
 /// See [`frames`]. It never panics, whatever the bytes.
 #[derive(Clone, Debug)]
 pub struct Frames {

@@ -1,7 +1,7 @@
 //! Looking into segments.
 
 use super::*;
-use crate::log::inspect::{Content, Frame, FrameKind, FramesEnd, frames};
+use crate::log::inspect::{Content, Frame, FrameKind, FramesEnd, frame, frames};
 
 fn segment(number: u32) -> Bytes {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/log-v1/{number:010}.segment"));
@@ -95,4 +95,20 @@ fn what_an_earlier_use_of_the_file_left_is_not_taken_for_frames() {
     let (found, end) = inspect(mixed.into());
     assert_eq!(found, expected[..1]);
     assert!(matches!(end, FramesEnd::Stale | FramesEnd::Garbage), "{end:?}");
+}
+
+#[test]
+fn one_frame_is_found_wherever_in_its_segment_it_stands_and_only_whole() {
+    let bytes = segment(1);
+    let (all, _) = inspect(bytes.clone());
+    for found in &all {
+        let written = bytes.slice(found.offset..);
+        assert_eq!(frame(&written).as_ref(), Some(found));
+        assert_eq!(frame(&written.slice(..found.bytes - 1)), None, "its end is missing");
+        let mut flipped = written[..found.bytes].to_vec();
+        *flipped.last_mut().expect("it has bytes") ^= 1;
+        assert_eq!(frame(&Bytes::from(flipped)), None, "its body is damaged");
+    }
+    assert_eq!(frame(&Bytes::from_static(&[0; 4096])), None);
+    assert_eq!(frame(&Bytes::new()), None);
 }
