@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_machine::{NodeId, ShardId};
 use openraft::{Instant, RaftMetrics, ServerState};
 
+use crate::entry::decode_ballot;
 use crate::identity::NodeInfo;
 use crate::type_config::{Ballot, StoredMembers, Types};
 
@@ -116,6 +118,14 @@ pub struct GroupStatus {
     pub replication: BTreeMap<NodeId, Replication>,
     /// Index and hash of the state: equal indexes have equal hashes on all replicas.
     pub state_hash: Option<(u64, u128)>,
+}
+
+impl Voted {
+    /// A vote as the log holds it; none if the bytes are none. For tools that look into a log.
+    #[must_use]
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
+        decode_ballot(bytes).ok().map(|ballot| voted(&ballot))
+    }
 }
 
 pub(crate) fn voted(ballot: &Ballot) -> Voted {

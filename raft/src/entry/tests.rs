@@ -37,6 +37,8 @@ proptest! {
     fn votes_come_back(term in any::<u64>(), node_id in any::<u64>(), committed in any::<bool>()) {
         let ballot = if committed { Ballot::new_committed(term, node_id) } else { Ballot::new(term, node_id) };
         prop_assert_eq!(decode_ballot(&encode_ballot(&ballot)), Ok(ballot));
+        let voted = crate::Voted { term, node_id: NodeId(node_id), is_elected: committed };
+        prop_assert_eq!(crate::Voted::decode(&encode_ballot(&ballot)), Some(voted));
     }
 
     #[test]
