@@ -9,17 +9,19 @@
 //!   lost with the power unless it is written again.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_storage::fs::{DirLock, DiskSpace, File, Fs, MemoryFs, OpenMode};
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::dice::Dice;
+use crate::watch::{FileId, LogTap};
 
 /// Which calls of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +63,8 @@ impl DiskSpeed {
 #[derive(Clone, Debug)]
 pub struct SimulatedDisk {
     files: MemoryFs,
+    /// Hears of what is written and what becomes durable.
+    tap: LogTap,
     state: Arc<Mutex<State>>,
     /// Calls wait while this is true.
     stuck: Arc<watch::Sender<bool>>,
@@ -83,9 +87,9 @@ struct State {
 impl SimulatedDisk {
     /// An empty disk that draws from these dice.
     #[must_use]
-    pub fn new(dice: Dice, speed: DiskSpeed) -> Self {
+    pub fn new(dice: Dice, speed: DiskSpeed, tap: LogTap) -> Self {
         let state = State { dice, speed, failing: Vec::new(), free: None, deadly: None, is_struck: false };
-        Self { files: MemoryFs::new(), state: Arc::new(Mutex::new(state)), stuck: Arc::new(watch::Sender::new(false)) }
+        Self { files: MemoryFs::new(), tap, state: Arc::new(Mutex::new(state)), stuck: Arc::new(watch::Sender::new(false)) }
     }
 
     /// Its files, for whoever changes them while nobody uses them.
@@ -144,6 +148,20 @@ impl SimulatedDisk {
         state.free = None;
         drop(state);
         self.set_stuck(false);
+        self.tap.power_cut(|path, offset, len| {
+            let file = self.files.open(path, OpenMode::Read).now_or_never()?.ok()?;
+            file.read_at(offset, len).now_or_never()?.ok()
+        });
+    }
+
+    /// The disk is not what the node left: what its log held, and how it voted, is not known any more. To be called while the node is down.
+    pub fn forget(&self) {
+        self.tap.forget();
+    }
+
+    /// Another life of the node begins.
+    pub fn begin_life(&self) {
+        self.tap.reborn();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -218,7 +236,8 @@ impl Fs for SimulatedDisk {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.through(Access::Read, self.files.open(path, mode)).await?;
-        Ok(Arc::new(SimulatedFile { file, disk: self.clone() }))
+        let id = self.tap.opened(path);
+        Ok(Arc::new(SimulatedFile { file, id, path: path.to_owned(), disk: self.clone() }))
     }
 
     async fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -226,11 +245,21 @@ impl Fs for SimulatedDisk {
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.through(Access::Write, self.files.remove(path)).await
+        let remove = self.files.remove(path).inspect(|done| {
+            if done.is_ok() {
+                self.tap.removed(path);
+            }
+        });
+        self.through(Access::Write, remove).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.through(Access::Write, self.files.rename(from, to)).await
+        let rename = self.files.rename(from, to).inspect(|done| {
+            if done.is_ok() {
+                self.tap.renamed(from, to);
+            }
+        });
+        self.through(Access::Write, rename).await
     }
 
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -253,7 +282,19 @@ impl Fs for SimulatedDisk {
 #[derive(Debug)]
 struct SimulatedFile {
     file: Arc<dyn File>,
+    id: FileId,
+    path: PathBuf,
     disk: SimulatedDisk,
+}
+
+impl SimulatedFile {
+    /// The log is told what came of a write or a sync.
+    fn told(&self, outcome: io::Result<()>) -> io::Result<()> {
+        if outcome.is_err() {
+            self.disk.tap.failed(&self.path);
+        }
+        outcome
+    }
 }
 
 #[async_trait]
@@ -263,11 +304,20 @@ impl File for SimulatedFile {
     }
 
     async fn write_at(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
-        self.disk.through(Access::Write, self.file.write_at(offset, bytes)).await
+        let write = self.file.write_at(offset, bytes.clone()).inspect(|done| {
+            if done.is_ok() {
+                self.disk.tap.written(self.id, &self.path, offset, &bytes);
+            }
+        });
+        self.told(self.disk.through(Access::Write, write).await)
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        self.disk.through(Access::Sync, self.file.sync_data()).await
+        let sync = self.file.sync_data().inspect(|done| match done {
+            Ok(()) => self.disk.tap.synced(self.id),
+            Err(_) => self.disk.tap.sync_failed(self.id),
+        });
+        self.told(self.disk.through(Access::Sync, sync).await)
     }
 
     async fn len(&self) -> io::Result<u64> {
@@ -282,10 +332,11 @@ impl File for SimulatedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Watch;
 
     #[tokio::test]
     async fn what_a_failed_sync_had_to_write_is_lost_with_the_power_though_the_next_sync_succeeds() {
-        let disk = SimulatedDisk::new(Dice::new(1), DiskSpeed::INSTANT);
+        let disk = SimulatedDisk::new(Dice::new(1), DiskSpeed::INSTANT, Watch::default().tap(1));
         let path = Path::new("file");
         let file = disk.open(path, OpenMode::Create).await.expect("made");
         disk.sync_dir(Path::new("")).await.expect("synced");

@@ -5,7 +5,7 @@
 //!
 //! Where to start reading the rest: [`Plan`] is everything that is drawn before a world begins, [`run`] runs one, [`Report`] is what came of it.
 //! `world` moves it along, `machine` is where a node lives, `disk`, `pace` and `fault` are what goes wrong, `workload` is what clients do,
-//! `history` what they were told.
+//! `history` what they were told, `watch` looks at every node meanwhile.
 //!
 //! Invariants
 //! - The node is started by `Node::start`, the client built by its builder: what differs from production is parts.
@@ -36,6 +36,7 @@ mod simulation;
 mod site;
 mod stamp;
 mod summary;
+mod watch;
 mod workload;
 mod world;
 

@@ -14,6 +14,7 @@ use crate::dice::Dice;
 use crate::disk::{DiskSpeed, SimulatedDisk};
 use crate::network::{CLIENT_PORT, PEER_PORT, SimulatedNetwork};
 use crate::pace::SimulatedPace;
+use crate::watch::{Seen, Watch};
 
 /// What keeps a machine's tables.
 #[derive(Clone)]
@@ -39,6 +40,7 @@ struct Inner {
     pace: Arc<SimulatedPace>,
     network: SimulatedNetwork,
     blocking: SimulatedBlocking,
+    watch: Watch,
     state: Mutex<State>,
     /// Asks the node to stop in order.
     stop: tokio::sync::Notify,
@@ -67,19 +69,20 @@ pub enum Ended {
 impl Machine {
     /// A machine that is not running yet.
     #[must_use]
-    pub fn new(settings: Settings, tables: Tables, dice: &Dice, speed: DiskSpeed) -> Self {
+    pub fn new(settings: Settings, tables: Tables, dice: &Dice, speed: DiskSpeed, watch: Watch) -> Self {
         let id = settings.node.id;
         let dice = dice.stream(&format!("machine-{id}"));
         let blocking = SimulatedBlocking::new(dice.stream("blocking"), Duration::from_millis(5), 0.1);
         let inner = Inner {
             id,
             settings: Mutex::new(settings),
-            disk: SimulatedDisk::new(dice.stream("disk"), speed),
+            disk: SimulatedDisk::new(dice.stream("disk"), speed, watch.tap(id)),
             tables,
             clock: Arc::default(),
             pace: Arc::default(),
             network: SimulatedNetwork::default(),
             blocking,
+            watch,
             state: Mutex::new(State { dice: dice.stream("lives"), lives: 0, node: None, ended: None }),
             stop: tokio::sync::Notify::new(),
         };
@@ -140,6 +143,13 @@ impl Machine {
         self.state().lives
     }
 
+    /// What the node says of itself, while it runs.
+    #[must_use]
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let (node, life) = (self.node()?, self.lives());
+        Some(Seen { node: self.inner.id, life, shards: node.status() })
+    }
+
     /// Why the last life ended by itself; asked once.
     #[must_use]
     pub fn take_ended(&self) -> Option<Ended> {
@@ -194,6 +204,7 @@ impl Machine {
         let seed = state.dice.seed();
         drop(state);
         self.inner.pace.begin_life();
+        self.inner.disk.begin_life();
         let disk = Arc::new(self.inner.disk.clone());
         let parts = Parts {
             network: Arc::new(self.inner.network.clone()),
@@ -207,7 +218,7 @@ impl Machine {
             process: Arc::new(NoProcess),
             pace: Some(self.inner.pace.clone()),
             rules: Arc::new(CairnRules),
-            applied: None,
+            applied: Some(self.inner.watch.observer(self.inner.id)),
         };
         (settings, parts)
     }

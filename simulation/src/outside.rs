@@ -89,7 +89,7 @@ impl Outside {
 }
 
 /// Whether its client was told that something is stored or deleted.
-fn is_acknowledged(operation: &Operation) -> bool {
+pub(crate) fn is_acknowledged(operation: &Operation) -> bool {
     let Outcome::Ok(answer) = &operation.outcome else { return false };
     match answer {
         Answer::Written(outcomes) => outcomes.iter().any(|outcome| matches!(outcome, Written::Stored { .. })),

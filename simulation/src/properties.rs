@@ -17,6 +17,7 @@ mod j12_unknown_is_superseded;
 mod j13_independent_entries;
 mod j14_edges;
 mod j15_no_cross_talk;
+pub(crate) mod linearizable;
 mod positions;
 mod s1_greatest_within_bounds;
 mod s2_last_save_wins;

@@ -3,8 +3,10 @@
 //! The world moves in ticks. Between two ticks nothing runs, and the world does what no program inside can do to itself: kill nodes, cut
 //! power and links, damage disks, look at every node.
 
+mod convergence;
 mod faults;
 mod guests;
+mod judging;
 mod losses;
 mod members;
 mod operator;
@@ -20,18 +22,17 @@ use cairn_machine::ShardId;
 use cairn_node::{FounderSettings, Role, Settings};
 use turmoil::Sim;
 
-use crate::audit::{self, AUDITOR};
+use crate::audit;
 use crate::chronicle::{Chronicle, Chronicled, Detail};
 use crate::dice::Dice;
 use crate::entropy::{self, Hold, NotDeterministic};
-use crate::evidence::Evidence;
-use crate::history::{History, Operation, Outcome};
+use crate::history::{History, Operation};
 use crate::links::Links;
 use crate::machine::{Machine, Tables, client_address, peer_address};
 use crate::plan::Plan;
-use crate::properties;
 use crate::replicas;
 use crate::site::Site;
+use crate::watch::{Seen, Watch};
 use crate::workload::{self, Until};
 
 use faults::Active;
@@ -52,6 +53,10 @@ const READY_MAX: Duration = Duration::from_secs(40);
 const CHANGES_MAX: Duration = Duration::from_secs(60);
 /// How long the audit may take.
 const AUDIT_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at every node.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// How long nodes that nobody writes to may take until they hold the same.
+const CONVERGE_MAX: Duration = Duration::from_secs(40);
 /// How long a supervisor takes to start a process again at most.
 const RESTART_MAX: Duration = Duration::from_secs(2);
 
@@ -129,7 +134,8 @@ fn run_here(plan: Plan, detail: Detail, guests: GuestList) -> Report {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(world)));
         report
     });
-    report.chronicle = chronicle.take();
+    let watched = std::mem::replace(&mut report.chronicle, chronicle.take()).marks;
+    report.chronicle.marks.extend(watched);
     report.cpu = entropy::thread_cpu();
     report
 }
@@ -161,11 +167,14 @@ pub(crate) struct World {
     ended: Rc<Cell<u16>>,
     next_fault: usize,
     faults: BTreeMap<&'static str, u64>,
+    watch: Watch,
+    look_at: Duration,
 }
 
 impl World {
     fn new(plan: Plan, hold: Hold, guests: GuestList) -> Self {
         let dice = Dice::new(plan.seed).stream("world");
+        let watch = Watch::default();
         let mut sim = turmoil::Builder::new()
             .tick_duration(plan.tick)
             .simulation_duration(Duration::from_secs(3600))
@@ -175,7 +184,7 @@ impl World {
             .enable_random_order()
             .rng_seed(plan.seed)
             .build();
-        let machines: Vec<_> = (1..=plan.nodes).map(|id| machine(&plan, &dice, id)).collect();
+        let machines: Vec<_> = (1..=plan.nodes).map(|id| machine(&plan, &dice, id, &watch)).collect();
         for machine in &machines {
             house(&mut sim, machine);
         }
@@ -211,6 +220,8 @@ impl World {
             ended,
             next_fault: 0,
             faults: BTreeMap::new(),
+            watch,
+            look_at: Duration::ZERO,
         }
     }
 
@@ -228,7 +239,8 @@ impl World {
         })?;
         self.step_until("L1", "every node is ready once the cluster is healed", READY_MAX, World::all_ready)?;
         if self.guests.are_here() {
-            return self.check_replicas();
+            self.check_replicas()?;
+            return self.converge();
         }
         let audited = Rc::new(Cell::new(false));
         let (plan, history, done) = (self.plan.clone(), self.history.clone(), audited.clone());
@@ -240,7 +252,8 @@ impl World {
             Ok(())
         });
         self.step_until("L1", "a healed cluster serves", AUDIT_MAX, |_| audited.get())?;
-        self.judge()
+        self.judge()?;
+        self.converge()
     }
 
     /// What is audited after guests, whose journals hold what they like.
@@ -257,19 +270,20 @@ impl World {
         outcome.map_err(|(property, what)| self.violation(property, what))
     }
 
-    /// Holds the history against every property.
-    fn judge(&self) -> Result<(), Violation> {
-        let operations = self.history.operations();
-        let unserved =
-            operations.iter().find(|operation| operation.client == AUDITOR && !matches!(operation.outcome, Outcome::Ok(_)));
-        let evidence = Evidence::new(&operations, self.plan.shards);
-        for (property, check) in properties::OF_HISTORY {
-            check(&evidence).map_err(|what| self.violation(property, what))?;
-        }
-        match unserved {
-            Some(operation) => Err(self.violation("L1", format!("a healed cluster does not serve: {operation:?}"))),
-            None => Ok(()),
-        }
+    /// All nodes come to hold the same.
+    fn converge(&mut self) -> Result<(), Violation> {
+        self.note("converge");
+        let outcome = Rc::new(RefCell::new(None));
+        let machines: Vec<Machine> = self.present().into_iter().map(|id| self.machine(id)).collect();
+        let (shards, told) = (self.plan.shards, outcome.clone());
+        self.sim.client("inspector", async move {
+            *told.borrow_mut() = Some(convergence::compare(&machines, shards).await);
+            Ok(())
+        });
+        let what = "all nodes come to the same applied entry";
+        self.step_until("L1", what, CONVERGE_MAX, |_| outcome.borrow().is_some())?;
+        let compared = outcome.borrow_mut().take().unwrap_or(Ok(()));
+        compared.map_err(|(property, what)| self.violation(property, what))
     }
 
     /// One tick of everything.
@@ -283,7 +297,21 @@ impl World {
         self.attend_change();
         self.attend_loss()?;
         let stepped = self.sim.step();
-        stepped.map(|_| ()).map_err(|error| self.violation("panic", error.to_string()))
+        stepped.map_err(|error| self.violation("panic", error.to_string()))?;
+        self.look()
+    }
+
+    /// Looks at every node from time to time, and says what broke of what must hold between them.
+    fn look(&mut self) -> Result<(), Violation> {
+        if self.now() >= self.look_at {
+            self.look_at = self.now() + LOOK_INTERVAL;
+            let seen: Vec<Seen> = self.machines.iter().filter_map(Machine::seen).collect();
+            self.watch.look(&seen, self.roster.is_settled());
+        }
+        match self.watch.take_broken() {
+            Some((property, what)) => Err(self.violation(property, what)),
+            None => Ok(()),
+        }
     }
 
     fn step_until(
@@ -349,7 +377,7 @@ impl World {
     fn enlist_spare(&mut self) -> u64 {
         self.roster.spares_left -= 1;
         let id = self.machines.len() as u64 + 1;
-        let machine = machine(&self.plan, &Dice::new(self.plan.seed).stream("spares"), id);
+        let machine = machine(&self.plan, &Dice::new(self.plan.seed).stream("spares"), id, &self.watch);
         house(&mut self.sim, &machine);
         self.machines.push(machine);
         id
@@ -387,7 +415,7 @@ impl World {
             violation,
             history: self.history.operations(),
             faults: self.faults.clone(),
-            chronicle: Chronicled::default(),
+            chronicle: Chronicled { marks: self.watch.marks(), ..Chronicled::default() },
             elapsed: self.now(),
             cpu: Duration::ZERO,
         }
@@ -406,10 +434,10 @@ fn house(sim: &mut Sim<'_>, machine: &Machine) {
     });
 }
 
-fn machine(plan: &Plan, dice: &Dice, id: u64) -> Machine {
+fn machine(plan: &Plan, dice: &Dice, id: u64, watch: &Watch) -> Machine {
     let tables =
         if plan.fjall { Tables::fjall().expect("the system gives a folder") } else { Tables::Memory(Default::default()) };
-    Machine::new(settings(plan, id), tables, dice, plan.disk_speed)
+    Machine::new(settings(plan, id), tables, dice, plan.disk_speed, watch.clone())
 }
 
 fn settings(plan: &Plan, id: u64) -> Settings {

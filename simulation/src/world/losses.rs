@@ -205,6 +205,7 @@ impl World {
             Loss::Flipped => damage::flip(files, &mut self.dice),
             Loss::Truncated => damage::truncate(files, &mut self.dice),
         };
+        machine.disk().forget();
         self.note(format!("{} lost its files: {:?}, {what:?}", machine.host(), losing.loss));
         self.bring_up(losing.victim);
         if what.is_some() {

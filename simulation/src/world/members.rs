@@ -98,6 +98,7 @@ impl World {
 
     fn begin_change(&mut self, order: Order) {
         self.note(format!("change: {order:?}"));
+        self.watch.voters_change();
         self.roster.change = Some(Change { order, answer: None, ask_at: self.now() });
     }
 
@@ -131,6 +132,7 @@ impl World {
         self.roster.retired.insert(id);
         let machine = self.machine(id);
         self.take_down(&machine, true, Duration::ZERO);
+        machine.disk().forget();
         self.up_at.remove(&id);
     }
 }

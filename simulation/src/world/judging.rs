@@ -1,0 +1,86 @@
+//! What a world came to, held against every property of what clients saw.
+
+use crate::audit::AUDITOR;
+use crate::dice::Dice;
+use crate::evidence::Evidence;
+use crate::history::{Operation, Outcome};
+use crate::outside::is_acknowledged;
+use crate::properties::{self, linearizable};
+
+use super::{Violation, World};
+
+/// Journals of a world that the independent checker is asked about when nothing broke.
+const CHECKED_JOURNALS: usize = 4;
+/// A void world: fewer writes than this were acknowledged in a second with faults.
+const ACKNOWLEDGED_PER_SECOND_MIN: f64 = 0.5;
+
+impl World {
+    /// Holds the history against every property.
+    pub(super) fn judge(&self) -> Result<(), Violation> {
+        let operations = self.history.operations();
+        let evidence = Evidence::new(&operations, self.plan.shards);
+        for (property, check) in properties::OF_HISTORY {
+            check(&evidence).map_err(|what| {
+                let second = second_opinion(&evidence);
+                self.violation(property, format!("{what}; {second}"))
+            })?;
+        }
+        self.ask_about_sample(&evidence)?;
+        let unserved =
+            operations.iter().find(|operation| operation.client == AUDITOR && !matches!(operation.outcome, Outcome::Ok(_)));
+        if let Some(operation) = unserved {
+            return Err(self.violation("L1", format!("a healed cluster does not serve: {operation:?}")));
+        }
+        self.check_not_void(&operations)
+    }
+
+    fn ask_about_sample(&self, evidence: &Evidence<'_>) -> Result<(), Violation> {
+        let mut dice = Dice::new(self.plan.seed).stream("linearizability");
+        let mut journals: Vec<&str> = evidence.journals.keys().copied().filter(|name| !name.is_empty()).collect();
+        for _ in 0..CHECKED_JOURNALS.min(journals.len()) {
+            let persistence_id = journals.swap_remove(dice.count(0, journals.len() - 1));
+            match linearizable::check(evidence, persistence_id) {
+                linearizable::Verdict::Linearizable => self.note(format!("linearizable: {persistence_id:?}")),
+                linearizable::Verdict::Undecided => self.note(format!("not decided in time: {persistence_id:?}")),
+                linearizable::Verdict::NotLinearizable => {
+                    return Err(
+                        self.violation("J6", format!("{persistence_id:?} is not linearizable, says an independent checker"))
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// H1: a world in which too little was acknowledged, or that its faults did not reach, proves nothing.
+    fn check_not_void(&self, operations: &[Operation]) -> Result<(), Violation> {
+        let void = |what: String| Err(self.violation("H1", format!("void: {what}")));
+        let acknowledged =
+            operations.iter().filter(|operation| operation.client != AUDITOR && is_acknowledged(operation)).count();
+        let least = ACKNOWLEDGED_PER_SECOND_MIN * self.plan.faults_end.as_secs_f64();
+        if self.plan.load.clients > 0 && (acknowledged as f64) < least {
+            return void(format!("only {acknowledged} changes were acknowledged"));
+        }
+        let (fired, planned) = (self.faults.values().sum::<u64>(), self.plan.faults.len() as u64);
+        if fired * 2 < planned {
+            return void(format!("only {fired} of {planned} faults fired"));
+        }
+        if self.watch.checked() == 0 {
+            return void("nothing that was applied was looked for on disks".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What the independent checker says of all journals, for whoever looks into a violation.
+fn second_opinion(evidence: &Evidence<'_>) -> String {
+    let said = |verdict| {
+        let journals = evidence.journals.keys().filter(|name| linearizable::check(evidence, name) == verdict);
+        journals.copied().collect::<Vec<_>>()
+    };
+    format!(
+        "an independent checker finds not linearizable {:?}, undecided {:?}",
+        said(linearizable::Verdict::NotLinearizable),
+        said(linearizable::Verdict::Undecided)
+    )
+}
