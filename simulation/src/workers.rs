@@ -4,6 +4,7 @@
 //!
 //! Invariants
 //! - A worker that dies or falls silent is a violation of the seed that it had, and is replaced.
+//! - A worker is replaced after [`WORLDS_MAX`] worlds as well: each leaves some memory behind, in statics of libraries.
 
 use std::io::{BufRead, BufReader, Write};
 use std::num::NonZero;
@@ -19,6 +20,9 @@ use crate::job::Job;
 
 /// A world that takes longer than this, in the system's time, hangs.
 const WORLD_MAX: Duration = Duration::from_secs(600);
+
+/// A worker runs so many worlds: what they leave behind, some 7 MB each, stays within half a gigabyte.
+const WORLDS_MAX: usize = 64;
 
 /// How many workers are worth having.
 pub(crate) fn count() -> usize {
@@ -43,7 +47,7 @@ pub(crate) fn run_all(jobs: impl Iterator<Item = Job> + Send, took: impl Fn(&Job
                 match at_work.run(&job) {
                     Ok(summary) => {
                         took(&job, summary);
-                        worker = Some(at_work);
+                        worker = Some(at_work).filter(|worker| worker.worlds < WORLDS_MAX);
                     }
                     Err(lost) => took(&job, Summary::of_lost(job.plan()?, at_work.end(&lost)?)),
                 }
@@ -69,6 +73,7 @@ struct Worker {
     child: Child,
     jobs: ChildStdin,
     answers: Receiver<String>,
+    worlds: usize,
 }
 
 impl Worker {
@@ -82,11 +87,12 @@ impl Worker {
             .name("answers".to_owned())
             .spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)))
             .context("a thread that reads answers")?;
-        Ok(Self { child, jobs, answers })
+        Ok(Self { child, jobs, answers, worlds: 0 })
     }
 
     /// The summary of a job, or why there is none.
     fn run(&mut self, job: &Job) -> Result<Summary, String> {
+        self.worlds += 1;
         let line = serde_json::to_string(job).expect("a job serializes");
         writeln!(self.jobs, "{line}").map_err(|error| format!("took no job: {error}"))?;
         match self.answers.recv_timeout(WORLD_MAX) {
