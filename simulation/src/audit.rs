@@ -46,7 +46,7 @@ async fn write(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceI
     let Ok(mut writer) = claimed else { return };
     let number = writer.submitted().0 + 1;
     let operation = u32::try_from(id.0).expect("fewer operations than that");
-    let stamp = Stamp { client: AUDITOR, operation, index: 0, padding: 0 };
+    let stamp = Stamp { client: AUDITOR, operation, index: 0, padding: 0, fold: None };
     let id = recorder.begin_write(&writer, vec![vec![(number, stamp)]]);
     let outcome = writer.append(stamp.new_event(persistence_id, SequenceNumber(number))).await;
     recorder.end(id, outcome.map(|appended| Answer::Written(vec![recorder::stored(appended)])));
@@ -63,6 +63,7 @@ async fn read(cairn: &Cairn, recorder: &Recorder, persistence_id: &PersistenceId
         include_deleted: true,
         fresh: Fresh::Strong,
         node: Some(node),
+        after: None,
     };
     let id = recorder.begin(persistence_id.as_str(), call);
     let mut replay = journal.replay(..).include_deleted().start();

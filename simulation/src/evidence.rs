@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cairn_machine::{PersistenceId, Slice};
 
-use crate::history::{Answer, Call, Fresh, Numbered, Operation, Outcome, ReadEvent, Written};
+use crate::history::{Answer, Call, Fresh, Numbered, Operation, Outcome, ReadEvent, ReadSnapshot, Written};
 use crate::stamp::Stamp;
 
 mod snapshots;
@@ -68,6 +68,8 @@ pub(crate) struct Replayed<'a> {
     pub max: u64,
     pub include_deleted: bool,
     pub is_strong: bool,
+    /// The snapshot that it follows, in a recovery.
+    pub after: Option<&'a ReadSnapshot>,
     pub events: &'a [ReadEvent],
     /// Highest number and delete watermark; none if the stream broke.
     pub end: Option<(u64, u64)>,
@@ -220,7 +222,7 @@ impl<'a> Evidence<'a> {
                 journal.highest_seen.push(seen(*highest, *fresh == Fresh::Strong));
                 journal.watermark_seen.push(seen(*deleted_to, *fresh == Fresh::Strong));
             }
-            (Call::Replay { from, to, max, include_deleted, fresh, .. }, Answer::Replayed { events, end }) => {
+            (Call::Replay { from, to, max, include_deleted, fresh, after, .. }, Answer::Replayed { events, end }) => {
                 let is_strong = *fresh == Fresh::Strong;
                 let journal = self.journals.entry(persistence_id).or_default();
                 for event in events {
@@ -240,6 +242,7 @@ impl<'a> Evidence<'a> {
                     max,
                     include_deleted,
                     is_strong,
+                    after: after.as_ref(),
                     events,
                     end,
                 });

@@ -104,6 +104,8 @@ pub enum Call {
         fresh: Fresh,
         /// From which node; none = wherever.
         node: Option<u64>,
+        /// The snapshot that came before them, in a recovery.
+        after: Option<ReadSnapshot>,
     },
     /// Delete events up to a number.
     DeleteTo {
@@ -247,7 +249,7 @@ pub struct ReadEvent {
 }
 
 /// A snapshot that was loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadSnapshot {
     /// Its number.
     pub number: u64,

@@ -22,6 +22,7 @@ mod disk;
 mod entropy;
 mod evidence;
 mod fault;
+mod fold;
 mod history;
 mod links;
 mod machine;

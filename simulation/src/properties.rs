@@ -24,6 +24,7 @@ mod s2_last_save_wins;
 mod s3_deletions_are_exact;
 mod s4_whole_or_not;
 mod s6_timestamps;
+mod s7_snapshot_and_replay;
 
 use crate::evidence::Evidence;
 
@@ -53,4 +54,5 @@ pub(crate) const OF_HISTORY: &[Property] = &[
     ("S2", s2_last_save_wins::check),
     ("S3", s3_deletions_are_exact::check),
     ("S1", s1_greatest_within_bounds::check),
+    ("S7", s7_snapshot_and_replay::check),
 ];

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dice::Dice;
+use crate::fold::Fold;
 
 /// Names one event or snapshot in a world: no two have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,10 +23,14 @@ pub struct Stamp {
     pub index: u16,
     /// Bytes of padding.
     pub padding: u32,
+    /// The state that a snapshot holds, if it holds any.
+    pub fold: Option<Fold>,
 }
 
 /// The serializer id of everything that is stamped.
 const SERIALIZER_ID: i32 = 4242;
+/// What is written where there is no state.
+const NO_FOLD: &str = "-";
 
 impl std::fmt::Display for Stamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -37,9 +42,10 @@ impl Stamp {
     /// The bytes of the event or snapshot at this place of this journal.
     #[must_use]
     pub fn bytes(self, persistence_id: &PersistenceId, number: SequenceNumber) -> Bytes {
-        let Self { client, operation, index, padding } = self;
+        let Self { client, operation, index, padding, fold } = self;
         let id_hash = xxh3_64(persistence_id.as_str().as_bytes());
-        let mut text = format!("{client} {operation} {index} {padding} {id_hash:016x} {number} ", number = number.0);
+        let fold = fold.map_or_else(|| NO_FOLD.to_owned(), |fold| fold.to_string());
+        let mut text = format!("{client} {operation} {index} {padding} {fold} {id_hash:016x} {number} ", number = number.0);
         let hash = xxh3_64(text.as_bytes());
         text.push_str(&format!("{hash:016x} "));
         let mut bytes = text.into_bytes();
@@ -116,6 +122,10 @@ impl Stamp {
             operation: word()?.parse().map_err(|_| malformed())?,
             index: word()?.parse().map_err(|_| malformed())?,
             padding: word()?.parse().map_err(|_| malformed())?,
+            fold: match word()? {
+                NO_FOLD => None,
+                word => Some(Fold::parse(word).ok_or_else(malformed)?),
+            },
         })
     }
 }
@@ -126,7 +136,7 @@ mod tests {
 
     fn check(padding: u32) -> (PersistenceId, Stamp, Event) {
         let persistence_id = PersistenceId::new("account-1").expect("is legal");
-        let stamp = Stamp { client: 3, operation: 70_000, index: 1, padding };
+        let stamp = Stamp { client: 3, operation: 70_000, index: 1, padding, fold: None };
         let event = stamp.event(&persistence_id, SequenceNumber(9));
         (persistence_id, stamp, event)
     }

@@ -131,7 +131,7 @@ impl Session {
     pub(crate) fn stamp(&mut self, operation: u32, index: usize) -> Stamp {
         let padding = if self.dice.chance(0.1) { self.load.padding_max } else { self.load.padding_max / 10 };
         let padding = u32::try_from(self.dice.number(0, u64::from(padding))).expect("is small");
-        Stamp { client: self.client, operation, index: u16::try_from(index).expect("few in an operation"), padding }
+        Stamp { client: self.client, operation, index: u16::try_from(index).expect("few in an operation"), padding, fold: None }
     }
 
     /// A node to read from; most of the time none in particular.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cairn_client::{Freshness, Journal, Position, Replay, ShardId};
+use cairn_client::{Freshness, Journal, Position, Replay, ReplayEnd, ShardId};
 use cairn_machine::{PersistenceId, SequenceNumber};
 
 use super::Session;
 use super::recorder::{self, outcome_of, read_event};
-use crate::history::{Answer, Call, Fresh, OperationId, Outcome};
+use crate::history::{Answer, Call, Fresh, OperationId, Outcome, ReadEvent};
 
 /// A follower that sees nothing for so long stops following.
 const FOLLOW_SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -43,7 +43,7 @@ async fn replay(session: &mut Session, journal: &Journal, fresh: Fresh, node: Op
     let to = if session.dice.chance(0.6) { SequenceNumber::MAX.0 } else { session.dice.number(0, 80) };
     let max = if session.dice.chance(0.7) { SequenceNumber::MAX.0 } else { session.dice.number(0, 10) };
     let include_deleted = session.dice.chance(0.2);
-    let call = Call::Replay { from, to, max, include_deleted, fresh, node };
+    let call = Call::Replay { from, to, max, include_deleted, fresh, node, after: None };
     let id = session.recorder.begin(journal.persistence_id().as_str(), call);
     let mut request = journal.replay(from..=to).max(max);
     if include_deleted {
@@ -52,8 +52,13 @@ async fn replay(session: &mut Session, journal: &Journal, fresh: Fresh, node: Op
     collect(session, journal.persistence_id(), id, request.start()).await;
 }
 
-/// Reads a replay to its end, now and then slowly, and writes down what came.
-pub(super) async fn collect(session: &mut Session, persistence_id: &PersistenceId, id: OperationId, mut replay: Replay) {
+/// Reads a replay to its end, now and then slowly, and writes down what came; the same if it came whole.
+pub(super) async fn collect(
+    session: &mut Session,
+    persistence_id: &PersistenceId,
+    id: OperationId,
+    mut replay: Replay,
+) -> Option<(Vec<ReadEvent>, ReplayEnd)> {
     let is_slow = session.dice.chance(0.1);
     let drained = recorder::drain(persistence_id, &mut replay, async || {
         if is_slow && session.dice.chance(0.2) && !session.until.is_over() {
@@ -62,15 +67,20 @@ pub(super) async fn collect(session: &mut Session, persistence_id: &PersistenceI
     });
     let (events, failed) = match drained.await {
         Ok(drained) => drained,
-        Err(wrong) => return session.recorder.end_wrong(id, wrong),
+        Err(wrong) => {
+            session.recorder.end_wrong(id, wrong);
+            return None;
+        }
     };
     // What came before a stream broke is as true as the rest.
     if let Some(error) = failed
         && let Outcome::Wrong(wrong) = outcome_of(Err(error))
     {
-        return session.recorder.end_wrong(id, wrong);
+        session.recorder.end_wrong(id, wrong);
+        return None;
     }
-    session.recorder.end(id, Ok(recorder::replayed(events, &replay)));
+    session.recorder.end(id, Ok(recorder::replayed(events.clone(), &replay)));
+    Some((events, replay.end()?))
 }
 
 /// Follows a shard from its beginning or from anywhere, for a while.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cairn_client::{Appended, Criteria, Error, HighestReply, Journal, JournalWriter, Replay, StoredEvent, WriteOutcome};
+use cairn_client::{
+    Appended, Criteria, Error, HighestReply, Journal, JournalWriter, Replay, Snapshot, StoredEvent, WriteOutcome,
+};
 use cairn_machine::PersistenceId;
 
 use crate::history::{Answer, Bounds, Call, Fresh, History, Numbered, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
@@ -79,14 +81,30 @@ impl Recorder {
             Err(error) => return self.end(id, Err(error)),
             Ok(loaded) => loaded,
         };
+        self.end_load(id, journal.persistence_id(), loaded.as_ref());
+    }
+
+    /// It is told which snapshot there is; that one as it was read, if it can be right.
+    pub(crate) fn end_load(
+        &self,
+        id: OperationId,
+        persistence_id: &PersistenceId,
+        loaded: Option<&Snapshot>,
+    ) -> Option<ReadSnapshot> {
         let read = loaded.map(|snapshot| {
             let number = snapshot.info.sequence_number;
-            let stamp = Stamp::of_snapshot(journal.persistence_id(), number, &snapshot.bytes)?;
+            let stamp = Stamp::of_snapshot(persistence_id, number, &snapshot.bytes)?;
             Ok::<_, String>(ReadSnapshot { number: number.0, timestamp: snapshot.info.timestamp, stamp })
         });
         match read.transpose() {
-            Ok(read) => self.end(id, Ok(Answer::Loaded(read))),
-            Err(wrong) => self.end_wrong(id, wrong),
+            Ok(read) => {
+                self.end(id, Ok(Answer::Loaded(read)));
+                read
+            }
+            Err(wrong) => {
+                self.end_wrong(id, wrong);
+                None
+            }
         }
     }
 }

@@ -4,7 +4,9 @@ use cairn_client::{Criteria, Journal, NewSnapshot, WriterEpoch};
 use cairn_machine::SequenceNumber;
 
 use super::{Session, recorder};
+use crate::fold::Fold;
 use crate::history::{Answer, Call};
+use crate::stamp::Stamp;
 
 /// Bytes of a large snapshot at most: several chunks.
 const LARGE_BYTES_MAX: u64 = 1_500_000;
@@ -14,7 +16,7 @@ pub(super) async fn run(session: &mut Session) {
     let journal = session.cairn.journal_of(persistence_id);
     let number = SequenceNumber(session.dice.number(0, 40));
     match *session.dice.weighted(&[(3, "save"), (4, "load"), (1, "delete"), (1, "delete many")]) {
-        "save" => save(session, &journal, number, None).await,
+        "save" => save(session, &journal, number, None, None).await,
         "load" => {
             let criteria = bounds(session);
             session.recorder.load(&journal, criteria).await;
@@ -24,9 +26,15 @@ pub(super) async fn run(session: &mut Session) {
     }
 }
 
-pub(super) async fn save(session: &mut Session, journal: &Journal, number: SequenceNumber, epoch: Option<WriterEpoch>) {
+pub(super) async fn save(
+    session: &mut Session,
+    journal: &Journal,
+    number: SequenceNumber,
+    epoch: Option<WriterEpoch>,
+    fold: Option<Fold>,
+) {
     let operation = session.next_operation();
-    let mut stamp = session.stamp(operation, 0);
+    let mut stamp = Stamp { fold, ..session.stamp(operation, 0) };
     if session.dice.chance(0.05) {
         stamp.padding = u32::try_from(session.dice.number(1, LARGE_BYTES_MAX)).expect("is small");
     }
