@@ -209,7 +209,7 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
         "replace" => Fault::Replace { who },
         "rolling restart" => Fault::RollingRestart,
         "loss" => {
-            let losses = [Loss::Wiped, Loss::Old, Loss::Foreign];
+            let losses = [Loss::Wiped, Loss::Old, Loss::Foreign, Loss::Flipped, Loss::Truncated];
             Fault::Loss { who, loss: *dice.pick(&losses) }
         }
         "pause" => Fault::Pause { who },
