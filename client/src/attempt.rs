@@ -1,10 +1,9 @@
 //! What became of one try of a call, apart from a result.
 
-use cairn_api::v1::Failure;
+use cairn_api::v1::{Failure, Reason};
 use tonic::Status;
 
 use crate::connector::is_not_connected;
-use crate::retry::is_worth_retrying;
 
 /// A try that gave no result.
 #[derive(Clone, Debug)]
@@ -36,10 +35,26 @@ impl Failed {
         }
     }
 
+    /// Whether the same call may succeed at another time or place.
+    pub(crate) fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Lost(_) => true,
+            Self::Answered(failure) => matches!(
+                failure.reason(),
+                Reason::NotLeader
+                    | Reason::NoLeader
+                    | Reason::Overloaded
+                    | Reason::Unavailable
+                    | Reason::Behind
+                    | Reason::Unknown
+            ),
+        }
+    }
+
     /// The answer, if no other time or place would give another one.
     pub(crate) fn final_answer(&self) -> Option<&Failure> {
         match self {
-            Self::Answered(failure) if !is_worth_retrying(self) => Some(failure),
+            Self::Answered(failure) if !self.is_worth_retrying() => Some(failure),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod answers;
 mod cluster_service;
 mod journal_service;
 mod network;

@@ -3,22 +3,10 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use cairn_api::v1::Reason;
 use tokio::time::Instant;
 
 use crate::attempt::Failed;
 use crate::limits::{HINTS_FOLLOWED_MAX, RETRY_DELAY_MAX, RETRY_DELAY_MIN, RETRY_DELAY_UNSENT_MAX};
-
-/// Whether the same call may succeed at another time or place.
-pub(crate) fn is_worth_retrying(failed: &Failed) -> bool {
-    match failed {
-        Failed::NotSent(_) | Failed::Lost(_) => true,
-        Failed::Answered(failure) => matches!(
-            failure.reason(),
-            Reason::NotLeader | Reason::NoLeader | Reason::Overloaded | Reason::Unavailable | Reason::Behind | Reason::Unknown
-        ),
-    }
-}
 
 /// Delays between tries: growing, with jitter from a seed, and never beyond the deadline.
 pub(crate) struct Retry {

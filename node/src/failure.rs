@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use cairn_api::v1::{Failure, Reason};
+use cairn_machine::Reply;
 use cairn_raft::{MembersError, NodeInfo, ProposeError, ReadError};
 use cairn_storage::TablesError;
 
@@ -20,6 +21,12 @@ pub(crate) fn of_propose(error: ProposeError) -> Failure {
         ProposeError::Stopped => Failure::new(Reason::Unavailable, "the node is stopping"),
         ProposeError::Overloaded { retry_after } => Failure::overloaded("proposals", retry_after),
     }
+}
+
+/// A reply of another kind than the command's: an error in the program, which may have been applied all the same.
+pub(crate) fn unexpected(reply: &Reply) -> Failure {
+    tracing::error!(?reply, "a command was answered with another command's reply");
+    Failure::unknown("the node gave an answer of another kind")
 }
 
 /// A read whose freshness was not reached.

@@ -1,6 +1,5 @@
 //! `Journal` in memory: the rules, called directly.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use cairn_api::v1::journal_server::Journal;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::snapshot_service::data_messages;
+use super::answers::{Messages, answered, broken, data_messages, until_broken};
 use super::world::{Trouble, World};
 
 /// Events in one message.
@@ -29,8 +28,6 @@ pub(super) struct JournalService {
     pub(super) world: Arc<World>,
     pub(super) node: u16,
 }
-
-type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Journal for JournalService {
@@ -255,35 +252,6 @@ impl JournalService {
 
     fn until_broken<M: Send + 'static>(&self, messages: impl Stream<Item = Result<M, Status>> + Send + 'static) -> Messages<M> {
         until_broken(&self.world, messages)
-    }
-}
-
-/// A stream that breaks where it shall.
-pub(super) fn until_broken<M: Send + 'static>(
-    world: &World,
-    messages: impl Stream<Item = Result<M, Status>> + Send + 'static,
-) -> Messages<M> {
-    let whole = world.stream_messages_max();
-    let mut count = 0;
-    let messages = messages.map(move |message| {
-        count += 1;
-        if count > whole { Err(broken()) } else { message }
-    });
-    messages.boxed()
-}
-
-/// What the caller of a broken connection sees: a status that no node has written.
-pub(super) fn broken() -> Status {
-    Status::unknown("the connection broke")
-}
-
-/// The answer to a unary call.
-pub(super) async fn answered<T>(answer: Result<T, Trouble>) -> Result<Response<T>, Status> {
-    match answer {
-        Ok(answer) => Ok(Response::new(answer)),
-        Err(Trouble::Failure(failure)) => Err((*failure).into()),
-        Err(Trouble::Break) => Err(broken()),
-        Err(Trouble::Silence) => std::future::pending().await,
     }
 }
 

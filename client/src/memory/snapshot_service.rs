@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cairn_api::v1::snapshots_server::Snapshots;
 use cairn_api::v1::{self, Failure, load_response};
 use cairn_api::{ListSnapshots, LoadSnapshot, SnapshotInfo, reply};
@@ -11,20 +10,12 @@ use cairn_machine::{Command, DeleteSnapshot, DeleteSnapshots, Reply, SaveSnapsho
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
-use super::journal_service::{answered, until_broken};
+use super::answers::{answered, data_messages, until_broken};
 use super::world::{Trouble, World};
-
-/// Bytes of a snapshot in one message.
-const MESSAGE_BYTES: usize = 256 * 1024;
 
 pub(super) struct SnapshotService {
     pub(super) world: Arc<World>,
     pub(super) node: u16,
-}
-
-/// A snapshot's bytes in pieces for messages.
-pub(super) fn data_messages(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || (!bytes.is_empty()).then(|| bytes.split_to(bytes.len().min(MESSAGE_BYTES))))
 }
 
 #[tonic::async_trait]

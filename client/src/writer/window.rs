@@ -21,7 +21,6 @@ use tokio::time::Instant;
 
 use crate::attempt::Failed;
 use crate::error::Error;
-use crate::retry::is_worth_retrying;
 use crate::write::Appended;
 
 /// Where the atomic writes of one write were stored.
@@ -111,10 +110,9 @@ pub(crate) enum Problem {
 
 impl From<Failed> for Problem {
     fn from(failed: Failed) -> Self {
+        let is_passing = failed.is_worth_retrying();
         match failed {
-            Failed::Answered(failure) if !is_worth_retrying(&Failed::Answered(failure.clone())) => {
-                Self::Refused(Error::from_failure(*failure))
-            }
+            Failed::Answered(failure) if !is_passing => Self::Refused(Error::from_failure(*failure)),
             failed => Self::Passing(failed),
         }
     }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::stream::Answers;
 use super::{answered, deadline, follow, pipeline, recover, replay};
 use crate::core::Core;
+use crate::failure::unexpected;
 
 /// The journal service of one node.
 #[derive(Clone)]
@@ -113,12 +114,6 @@ impl Journal for JournalService {
         let outcome = async { list(&self.core, request.into_inner().try_into()?, deadline).await };
         answered(&self.core, "Journal/List", outcome.await)
     }
-}
-
-/// A reply of another kind than the command's: an error in the program, which may have been applied all the same.
-pub(super) fn unexpected(reply: &Reply) -> Failure {
-    tracing::error!(?reply, "a command was answered with another command's reply");
-    Failure::unknown("the node gave an answer of another kind")
 }
 
 /// One page over all shards, in bytewise order: each shard gives a page, and the first of them all are taken.

@@ -21,9 +21,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-use super::journal::unexpected;
 use super::stream::Answers;
 use crate::core::{Core, Shard};
+use crate::failure::unexpected;
 use crate::proposer::{self, Item, Submission};
 
 /// Most responses in one message.

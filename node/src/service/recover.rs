@@ -8,11 +8,11 @@ use cairn_api::v1::{self, Failure, recover_response};
 use cairn_machine::{Claim, Command, PersistenceId, Refusal, Reply, SequenceNumber, WriterId};
 use tokio::time::Instant;
 
-use super::journal::unexpected;
 use super::replay::{self, Range};
 use super::snapshots;
 use super::stream::{Answers, End, Sink, produce};
 use crate::core::{Core, Shard};
+use crate::failure::unexpected;
 
 /// How often a claim is tried when others claim at the same time.
 const CLAIM_TRIES_MAX: usize = 5;

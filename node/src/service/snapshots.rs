@@ -12,10 +12,10 @@ use cairn_machine::{Command, DeleteSnapshot, DeleteSnapshots, Reply, SaveSnapsho
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::journal::unexpected;
 use super::stream::{Answers, End, Sink, produce};
 use super::{answered, deadline};
 use crate::core::{Core, Shard};
+use crate::failure::unexpected;
 
 /// Snapshots that are read at once for a list.
 const PAGE_SNAPSHOTS: usize = 1_000;
