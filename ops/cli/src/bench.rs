@@ -12,11 +12,11 @@ use bytesize::ByteSize;
 use cairn_bench::{Gauge, NodeUsage, Observer, Plan, Point, PointReport, Scope};
 use clap::{Args, ValueEnum};
 
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::exit::Stop;
 use crate::node_client::NodeClient;
 use crate::output::{Format, Row};
+use crate::shared::Shared;
 
 /// How long a node may take to say what it uses: a node under full load answers late.
 const GAUGE_DEADLINE: Duration = Duration::from_secs(10);

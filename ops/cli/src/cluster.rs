@@ -8,9 +8,9 @@ use cairn_client::Cairn;
 use cairn_machine::{NodeId, ShardId};
 use clap::Subcommand;
 
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::output::Output;
+use crate::shared::Shared;
 use serde::Serialize;
 
 /// `cairn cluster ..`

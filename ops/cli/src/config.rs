@@ -7,7 +7,7 @@ use cairn_node::Settings;
 use clap::{Args, Subcommand};
 
 use crate::exit::Stop;
-use crate::node;
+use crate::log_lines;
 use crate::output::{Format, Output, Row, line, plain};
 use crate::settings::{self, Effective, Flag, Loaded, Problem, Sources};
 
@@ -59,7 +59,7 @@ impl SettingsArguments {
         let found = loaded.settings.validate();
         let mut problems: Vec<_> = found.iter().map(|problem| loaded.problem(&problem.key, &problem.reason)).collect();
         // The node's library does not know how its process writes log lines.
-        if let Err(error) = node::log_filter(&loaded.settings.telemetry) {
+        if let Err(error) = log_lines::filter(&loaded.settings.telemetry) {
             problems.push(loaded.problem("telemetry.filter", error.to_string()));
         }
         if problems.is_empty() { Ok(loaded) } else { Err(wrong(&problems)) }

@@ -3,8 +3,8 @@
 use cairn_client::{Cairn, Error, Write};
 use cairn_machine::{SequenceNumber, WriteReply, WriterId};
 
-use crate::arguments::Shared;
 use crate::import::{Group, IMPORT_WRITER, Target};
+use crate::shared::Shared;
 
 /// Connects to the cluster.
 ///

@@ -12,10 +12,10 @@ use cairn_machine::SequenceNumber;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::export::Order;
 use crate::output::{Row, one_line};
+use crate::shared::Shared;
 
 /// `cairn journal ..`
 #[derive(Debug, Subcommand)]

@@ -3,13 +3,11 @@
 use std::io::Read;
 
 use anyhow::{Context, anyhow};
-use cairn_node::{LogFormat, Node, Parts, TelemetrySettings};
+use cairn_node::{Node, Parts};
 use clap::Args;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 
 use crate::config::SettingsArguments;
-use crate::signals;
+use crate::{log_lines, signals};
 
 /// `cairn node ..`
 #[derive(Debug, Args)]
@@ -27,7 +25,7 @@ pub struct NodeArguments {
 /// If it cannot start, or a part of it broke.
 pub async fn run(arguments: &NodeArguments) -> anyhow::Result<()> {
     let settings = arguments.settings.load()?.settings;
-    log_to_standard_error(&settings.telemetry)?;
+    log_lines::to_standard_error(&settings.telemetry)?;
     let node_id = settings.node.id;
     let parts = Parts::production(&settings).context("take what the node needs from the system")?;
     let node = Node::start(settings, parts).await.with_context(|| format!("start node {node_id}"))?;
@@ -66,22 +64,4 @@ async fn parent_gone(look: bool) {
             std::future::pending().await
         }
     }
-}
-
-/// Which log lines are written.
-///
-/// # Errors
-/// What is wrong with `telemetry.filter`.
-pub fn log_filter(telemetry: &TelemetrySettings) -> Result<EnvFilter, ParseError> {
-    EnvFilter::try_new(&telemetry.filter)
-}
-
-fn log_to_standard_error(telemetry: &TelemetrySettings) -> anyhow::Result<()> {
-    let filter = log_filter(telemetry)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = match telemetry.format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
-    set.map_err(|error| anyhow!("write log lines: {error}"))
 }

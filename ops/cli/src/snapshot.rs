@@ -9,10 +9,10 @@ use cairn_machine::{Criteria, Payload, SequenceNumber};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::exit::{Exit, Stop};
 use crate::output::Row;
+use crate::shared::Shared;
 
 /// `cairn snapshot ..`
 #[derive(Debug, Subcommand)]

@@ -9,10 +9,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde::Serialize;
 
-use crate::arguments::Shared;
 use crate::exit::{Exit, Stop};
 use crate::node_client::NodeClient;
 use crate::output::{Format, Row, line};
+use crate::shared::Shared;
 
 /// How long one node may take: a node that is down must not hold up the picture.
 const NODE_DEADLINE: Duration = Duration::from_millis(1_500);

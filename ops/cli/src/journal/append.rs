@@ -10,9 +10,9 @@ use cairn_machine::{Payload, SequenceNumber};
 use clap::Args;
 use serde::Serialize;
 
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::exit::{Exit, Stop};
+use crate::shared::Shared;
 
 use super::view::time;
 

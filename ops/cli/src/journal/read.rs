@@ -8,10 +8,10 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::FromNode;
 use super::view::EventView;
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::exit::{Exit, Stop};
 use crate::node_client::NodeClient;
+use crate::shared::Shared;
 use crate::signals;
 use crate::source::{Range, Source};
 

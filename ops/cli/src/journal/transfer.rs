@@ -13,12 +13,12 @@ use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufRead, BufReader};
 
 use super::FromNode;
-use crate::arguments::Shared;
 use crate::connect::connect;
 use crate::exit::Stop;
 use crate::export::{Order, export};
 use crate::import::{Group, Groups, Observer, Pace, import};
 use crate::progress;
+use crate::shared::Shared;
 
 /// What is read from the file at a time, in bytes.
 const READ_BYTES: usize = 256 * 1024;
