@@ -14,8 +14,8 @@ use crate::fault::{Cut, Fault, Loss, Scheduled, Who};
 pub(crate) const FAULTS_FROM: Duration = Duration::from_secs(3);
 /// For how long there are faults.
 const FAULTS_FOR: Duration = Duration::from_secs(57);
-/// A plan has so many kinds of faults at least.
-const KINDS_MIN: usize = 4;
+/// A plan has so many kinds of faults at least, and they must fire.
+pub(crate) const KINDS_MIN: usize = 4;
 
 /// A world before it begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,13 +158,19 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         "death in a call",
         "death in a flush",
     ];
-    let mut weights: Vec<(u32, &str)> = kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
+    let mut weights: Vec<(u32, &'static str)> =
+        kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
+    // Whether these can begin, and are a kind of their own, depends on what went before.
+    let is_sure = |kind: &str| !matches!(kind, "add" | "remove" | "replace" | "loss");
+    let sure = |weights: &[(u32, &'static str)]| -> Vec<&'static str> {
+        weights.iter().filter(|(weight, kind)| *weight > 0 && is_sure(kind)).map(|(_, kind)| *kind).collect()
+    };
     // Too narrow a world proves little: kinds that it lacks come in.
-    while weights.iter().filter(|(weight, _)| *weight > 0).count() < KINDS_MIN {
+    while sure(&weights).len() < KINDS_MIN {
         let at = dice.count(0, weights.len() - 1);
         weights[at].0 = weights[at].0.max(1);
     }
-    let mut unused: Vec<&str> = weights.iter().filter(|(weight, _)| *weight > 0).map(|(_, kind)| *kind).collect();
+    let mut unused = sure(&weights);
     let mut faults = Vec::new();
     let mut at = FAULTS_FROM;
     while at < FAULTS_FROM + FAULTS_FOR {

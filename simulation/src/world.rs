@@ -10,6 +10,7 @@ mod judging;
 mod losses;
 mod members;
 mod operator;
+mod void;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

@@ -1,5 +1,7 @@
 //! What a world came to, held against every property of what clients saw.
 
+use std::time::Duration;
+
 use crate::audit::AUDITOR;
 use crate::dice::Dice;
 use crate::evidence::Evidence;
@@ -7,12 +9,11 @@ use crate::history::{Operation, Outcome};
 use crate::outside::is_acknowledged;
 use crate::properties::{self, linearizable};
 
+use super::void::Happened;
 use super::{Violation, World};
 
 /// Journals of a world that the independent checker is asked about when nothing broke.
 const CHECKED_JOURNALS: usize = 4;
-/// A void world: fewer writes than this were acknowledged in a second with faults.
-const ACKNOWLEDGED_PER_SECOND_MIN: f64 = 0.5;
 
 impl World {
     /// Holds the history against every property.
@@ -52,23 +53,15 @@ impl World {
         Ok(())
     }
 
-    /// H1: a world in which too little was acknowledged, or that its faults did not reach, proves nothing.
     fn check_not_void(&self, operations: &[Operation]) -> Result<(), Violation> {
-        let void = |what: String| Err(self.violation("H1", format!("void: {what}")));
         let acknowledged =
             operations.iter().filter(|operation| operation.client != AUDITOR && is_acknowledged(operation)).count();
-        let least = ACKNOWLEDGED_PER_SECOND_MIN * self.plan.faults_end.as_secs_f64();
-        if self.plan.load.clients > 0 && (acknowledged as f64) < least {
-            return void(format!("only {acknowledged} changes were acknowledged"));
+        let worked_for = if self.plan.load.clients > 0 { self.plan.faults_end } else { Duration::ZERO };
+        let (planned, fired, sought) = (&self.plan.faults, &self.faults, self.watch.checked());
+        match (Happened { acknowledged, worked_for, planned, fired, sought }).why_void() {
+            Some(why) => Err(self.violation("H1", format!("void: {why}"))),
+            None => Ok(()),
         }
-        let (fired, planned) = (self.faults.values().sum::<u64>(), self.plan.faults.len() as u64);
-        if fired * 2 < planned {
-            return void(format!("only {fired} of {planned} faults fired"));
-        }
-        if self.watch.checked() == 0 {
-            return void("nothing that was applied was looked for on disks".to_owned());
-        }
-        Ok(())
     }
 }
 
