@@ -160,6 +160,8 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
     ];
     let mut weights: Vec<(u32, &'static str)> =
         kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
+    // A loss needs more than others to come about.
+    weights.iter_mut().filter(|(_, kind)| *kind == "loss").for_each(|(weight, _)| *weight *= 3);
     // Whether these can begin, and are a kind of their own, depends on what went before.
     let is_sure = |kind: &str| !matches!(kind, "add" | "remove" | "replace" | "loss");
     let sure = |weights: &[(u32, &'static str)]| -> Vec<&'static str> {
@@ -215,8 +217,9 @@ fn draw_fault(dice: &mut Dice, kind: &str, nodes: u64, shards: u16) -> Fault {
         "replace" => Fault::Replace { who },
         "rolling restart" => Fault::RollingRestart,
         "loss" => {
-            let losses = [Loss::Wiped, Loss::Old, Loss::Foreign, Loss::Flipped, Loss::Truncated];
-            Fault::Loss { who, loss: *dice.pick(&losses) }
+            // Most of them need a machine that stands by, and come to nothing without one.
+            let losses = [(2, Loss::Wiped), (3, Loss::Old), (1, Loss::Foreign), (2, Loss::Flipped), (2, Loss::Truncated)];
+            Fault::Loss { who, loss: *dice.weighted(&losses) }
         }
         "pause" => Fault::Pause { who },
         "clock rate" => Fault::ClockRate { who, thousandths: *dice.pick(&[800, 900, 1_100, 1_200]) },
