@@ -24,6 +24,8 @@ pub(crate) struct Attempt<'a> {
     pub began: Duration,
     pub ended: Option<Duration>,
     pub epoch: Option<u64>,
+    /// What its request expected the highest number to be; only of the first atomic write of a request.
+    pub after: Option<u64>,
     pub events: &'a [Numbered],
     pub fate: Fate<'a>,
 }
@@ -180,7 +182,7 @@ impl<'a> Evidence<'a> {
     fn take(&mut self, id: usize, operation: &'a Operation) {
         let persistence_id = operation.persistence_id.as_str();
         match &operation.call {
-            Call::Write { epoch, atomic_writes, .. } => self.take_write(id, operation, *epoch, atomic_writes),
+            Call::Write { epoch, after, atomic_writes, .. } => self.take_write(id, operation, (*epoch, *after), atomic_writes),
             Call::DeleteTo { to, permanent, .. } => {
                 let told = match &operation.outcome {
                     Outcome::Ok(Answer::Deleted { to }) => Some(*to),
@@ -257,7 +259,13 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    fn take_write(&mut self, id: usize, operation: &'a Operation, epoch: Option<u64>, atomic_writes: &'a [Vec<Numbered>]) {
+    fn take_write(
+        &mut self,
+        id: usize,
+        operation: &'a Operation,
+        (epoch, after): (Option<u64>, Option<u64>),
+        atomic_writes: &'a [Vec<Numbered>],
+    ) {
         let journal = self.journals.entry(operation.persistence_id.as_str()).or_default();
         for (index, events) in atomic_writes.iter().enumerate() {
             let fate = match &operation.outcome {
@@ -277,7 +285,8 @@ impl<'a> Evidence<'a> {
                 let at_least = events[events.len() - 1].0;
                 journal.highest_seen.push(Seen { operation: id, began, ended, at_least, is_exact: false });
             }
-            journal.attempts.push(Attempt { operation: id, began, ended, epoch, events, fate });
+            let after = after.filter(|_| index == 0);
+            journal.attempts.push(Attempt { operation: id, began, ended, epoch, after, events, fate });
         }
     }
 }

@@ -4,8 +4,22 @@
 //! Contract 1.8, rules 1, 2, 4 and 8. That the watermark itself never goes back is part of J5.
 
 use crate::evidence::Evidence;
+use crate::history::{Answer, Outcome};
 
 pub(super) fn check(evidence: &Evidence<'_>) -> Result<(), String> {
+    for (id, operation) in evidence.operations.iter().enumerate() {
+        let (Outcome::Ok(Answer::Highest { highest, deleted_to, .. })
+        | Outcome::Ok(Answer::Replayed { end: Some((highest, deleted_to)), .. })) = &operation.outcome
+        else {
+            continue;
+        };
+        if deleted_to > highest {
+            let persistence_id = &operation.persistence_id;
+            return Err(format!(
+                "{persistence_id:?}: operation {id} was told the delete watermark {deleted_to}, beyond the highest number {highest}"
+            ));
+        }
+    }
     for (persistence_id, journal) in &evidence.journals {
         let wrong = |what: String| Err(format!("{persistence_id:?}: {what}"));
         for replay in journal.replays.iter().filter(|replay| replay.is_strong) {

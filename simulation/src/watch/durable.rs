@@ -47,6 +47,12 @@ impl DurableShard {
         }
     }
 
+    /// The last index that is there, or has left the log.
+    pub fn last(&self) -> Option<u64> {
+        let purged = self.purged.map(|purged| purged.index);
+        self.entries.last_key_value().map(|(index, _)| *index).max(purged)
+    }
+
     pub fn ballot(&self) -> Ballot {
         self.vote.map(|(ballot, _)| ballot).unwrap_or_default()
     }

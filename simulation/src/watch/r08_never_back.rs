@@ -1,7 +1,7 @@
 //! R8 to R12: a node's ballot, its committed and its applied index never go back: in a life, and after a restart not below what was durable.
 //!
-//! Raft, section 5.1, persistent state; and the list of invariants: after a restart applied is at or above the flushed index and the
-//! purge point. A ballot that was not durable has not left the node, and may be forgotten.
+//! Raft, section 5.1, persistent state; and the list of invariants: after a restart a log ends where it did (R13), what was flushed is
+//! flushed, and so applied, and what was purged is applied. A ballot that was not durable has not left the node, and may be forgotten.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,14 @@ use cairn_machine::ShardId;
 use cairn_node::GroupStatus;
 use cairn_storage::log::inspect::Content;
 
+use super::durable::DurableShard;
 use super::{Ballot, Checked, Known, ballot_of, broken};
 
 /// What a shard's log had durably come to when a life of its node began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AtStart {
     ballot: Ballot,
+    last: Option<u64>,
     purged: Option<u64>,
     committed: Option<u64>,
 }
@@ -24,7 +26,7 @@ pub(super) fn begin_life(known: &mut Known, node: u64) {
     let at_start: BTreeMap<_, _> = of_node
         .map(|(key, durable)| {
             let purged = durable.purged.map(|purged| purged.index);
-            (*key, AtStart { ballot: durable.ballot(), purged, committed: durable.committed })
+            (*key, AtStart { ballot: durable.ballot(), last: durable.last(), purged, committed: durable.committed })
         })
         .collect();
     known.at_start.extend(at_start);
@@ -54,13 +56,18 @@ pub(super) fn look(known: &Known, node: u64, before: Option<&GroupStatus>, statu
         return Ok(());
     }
     if let Some((_, last)) = known.last.get(&(node, shard))
-        && last.flushed > status.applied
+        && last.flushed > status.flushed
     {
-        return back("R12", "applied, after a restart,", format!("flushed {:?}", last.flushed), format!("{:?}", status.applied));
+        return back("R12", "flushed, after a restart,", format!("{:?}", last.flushed), format!("{:?}", status.flushed));
     }
     let at_start = known.at_start.get(&(node, shard)).copied().unwrap_or_default();
     if at_start.ballot > ballot {
         return back("R9", "the vote, after a restart,", format!("{:?}", at_start.ballot), format!("{ballot:?}"));
+    }
+    // What it was made to cut off since is not missed.
+    let held = known.durable.get(&(node, shard)).and_then(DurableShard::last).min(at_start.last);
+    if held > status.last {
+        return back("R13", "the log, after a restart,", format!("{held:?}"), format!("{:?}", status.last));
     }
     if at_start.purged > status.applied {
         return back(

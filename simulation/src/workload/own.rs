@@ -13,6 +13,8 @@ use crate::stamp::Stamp;
 
 /// Atomic writes of one burst at most.
 const BURST_MAX: usize = 12;
+/// A deletion reaches at most so far beyond the highest number.
+const BEYOND_MAX: u64 = 4;
 
 /// Who owns a journal, and what it knows of it.
 struct Owner {
@@ -192,7 +194,7 @@ fn make(session: &mut Session, writer: &JournalWriter, count: usize) -> (Vec<New
 
 async fn delete(session: &mut Session, writer: &JournalWriter) {
     let highest = writer.submitted().0;
-    let to = if session.dice.chance(0.2) { SequenceNumber::MAX.0 } else { session.dice.number(0, highest) };
+    let to = if session.dice.chance(0.2) { SequenceNumber::MAX.0 } else { session.dice.number(0, highest + BEYOND_MAX) };
     let permanent = session.dice.chance(0.4);
     let call = Call::DeleteTo { to, permanent, epoch: writer.epoch().map(|epoch| epoch.0) };
     let id = session.recorder.begin(writer.persistence_id().as_str(), call);
