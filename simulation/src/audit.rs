@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) async fn run(plan: &Plan, site: &Site, members: &[u64], history: History) {
     let mut dice = Dice::new(plan.seed).stream("audit");
     let cairn = site.connect(plan, &mut dice).with_deadline(DEADLINE);
-    let recorder = Recorder::new(AUDITOR, history);
+    let recorder = Recorder::new(AUDITOR, history, plan.bug);
     for persistence_id in workload::journals(plan.load.journals) {
         write(&cairn, &recorder, &persistence_id).await;
         for node in members {

@@ -1,5 +1,7 @@
 //! The commands.
 
+mod harness;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::sync::Mutex;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     /// Runs the worlds that it reads.
     #[command(hide = true)]
     Worker,
+    /// Runs worlds with a bug planted, until it is caught: one bug after another.
+    Harness(HarnessArguments),
 }
 
 #[derive(Args)]
@@ -95,6 +99,19 @@ pub(crate) struct SoakArguments {
     failures: PathBuf,
 }
 
+#[derive(Args)]
+pub(crate) struct HarnessArguments {
+    /// Only these bugs, by name; may be repeated.
+    #[arg(long)]
+    bug: Vec<String>,
+    /// Only so many bugs, spread over all of them.
+    #[arg(long, conflicts_with = "bug")]
+    sample: Option<usize>,
+    /// A bug must be caught within so many seeds.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+}
+
 /// Whether nothing broke.
 pub(crate) fn run(command: Command) -> anyhow::Result<bool> {
     match command {
@@ -103,6 +120,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<bool> {
         Command::Determinism(arguments) => determinism(&arguments),
         Command::Soak(arguments) => soak(arguments),
         Command::Worker => workers::serve().map(|()| true),
+        Command::Harness(arguments) => harness::run(&arguments),
     }
 }
 

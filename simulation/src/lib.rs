@@ -13,6 +13,7 @@
 
 mod audit;
 mod blocking;
+mod broken;
 mod chronicle;
 mod clock;
 mod cluster;
@@ -42,6 +43,7 @@ mod workload;
 mod world;
 
 pub use audit::AUDITOR;
+pub use broken::Bug;
 pub use chronicle::{Chronicled, Detail, Line};
 pub use cluster::Cluster;
 pub use dice::Dice;

@@ -9,6 +9,7 @@ use cairn_node::{CairnRules, Node, OnRuntime, Parts, Settings};
 use cairn_storage::MemoryDisk;
 
 use crate::blocking::SimulatedBlocking;
+use crate::broken::{Broken, Bug};
 use crate::clock::SimulatedClock;
 use crate::dice::Dice;
 use crate::disk::{DiskSpeed, SimulatedDisk};
@@ -41,6 +42,8 @@ struct Inner {
     network: SimulatedNetwork,
     blocking: SimulatedBlocking,
     watch: Watch,
+    /// A wrong part, to see it caught.
+    broken: Option<Broken>,
     state: Mutex<State>,
     /// Asks the node to stop in order.
     stop: tokio::sync::Notify,
@@ -69,7 +72,7 @@ pub enum Ended {
 impl Machine {
     /// A machine that is not running yet.
     #[must_use]
-    pub fn new(settings: Settings, tables: Tables, dice: &Dice, speed: DiskSpeed, watch: Watch) -> Self {
+    pub fn new(settings: Settings, tables: Tables, dice: &Dice, speed: DiskSpeed, watch: Watch, bug: Option<Bug>) -> Self {
         let id = settings.node.id;
         let dice = dice.stream(&format!("machine-{id}"));
         let blocking = SimulatedBlocking::new(dice.stream("blocking"), Duration::from_millis(5), 0.1);
@@ -83,6 +86,7 @@ impl Machine {
             network: SimulatedNetwork::default(),
             blocking,
             watch,
+            broken: bug.map(Broken::new),
             state: Mutex::new(State { dice: dice.stream("lives"), lives: 0, node: None, ended: None }),
             stop: tokio::sync::Notify::new(),
         };
@@ -219,6 +223,10 @@ impl Machine {
             pace: Some(self.inner.pace.clone()),
             rules: Arc::new(CairnRules),
             applied: Some(self.inner.watch.observer(self.inner.id)),
+        };
+        let parts = match &self.inner.broken {
+            None => parts,
+            Some(broken) => broken.wrap(self.inner.id, parts),
         };
         (settings, parts)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::broken::Bug;
 use crate::dice::Dice;
 use crate::disk::{Access, DiskSpeed, Moment};
 use crate::fault::{Cut, Fault, Loss, Scheduled, Who};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub faults: Vec<Scheduled>,
     /// When faults end and everything is healed.
     pub faults_end: Duration,
+    /// A wrong part; none outside the tests of the simulation itself.
+    pub bug: Option<Bug>,
 }
 
 /// What clients do.
@@ -104,6 +107,7 @@ impl Plan {
             load: Load::draw(&mut dice.stream("load")),
             faults: draw_faults(&mut dice.stream("faults"), nodes, shards),
             faults_end: FAULTS_FROM + FAULTS_FOR,
+            bug: None,
         }
     }
 }

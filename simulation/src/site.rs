@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cairn_client::Cairn;
 
+use crate::broken::{self, Bug};
 use crate::dice::Dice;
 use crate::machine::client_address;
 use crate::network;
@@ -37,9 +38,10 @@ impl Site {
             .seed(dice.any())
             .deadline(plan.load.deadline)
             .attempt_timeout(plan.load.attempt_timeout);
-        let builder = match self {
-            Self::World => builder.connector(network::connect),
-            Self::Outside(_) => builder,
+        let builder = match (self, plan.bug) {
+            (Self::World, Some(Bug::WireDamages)) => builder.connector(broken::connect_over_bad_wire),
+            (Self::World, _) => builder.connector(network::connect),
+            (Self::Outside(_), _) => builder,
         };
         builder.build().expect("the addresses are well formed")
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use cairn_client::Cairn;
 use cairn_machine::{PersistenceId, WriterId};
 
+use crate::broken::Bug;
 use crate::dice::Dice;
 use crate::history::History;
 use crate::plan::{Load, Plan};
@@ -54,6 +55,7 @@ pub(crate) struct Session {
     pub nodes: u64,
     pub shards: u16,
     pub until: Until,
+    pub bug: Option<Bug>,
     operations: Arc<AtomicU32>,
 }
 
@@ -66,7 +68,7 @@ pub(crate) async fn run(client: u16, plan: &Plan, site: &Site, history: History,
         let session = Session {
             client,
             cairn: site.connect(plan, &mut dice),
-            recorder: Recorder::new(client, history.clone()),
+            recorder: Recorder::new(client, history.clone(), plan.bug),
             dice,
             load: plan.load.clone(),
             journals: Arc::new(journals(plan.load.journals)),
@@ -74,6 +76,7 @@ pub(crate) async fn run(client: u16, plan: &Plan, site: &Site, history: History,
             nodes: plan.nodes,
             shards: plan.shards,
             until: until.clone(),
+            bug: plan.bug,
             operations: operations.clone(),
         };
         session.run()

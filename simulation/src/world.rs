@@ -438,7 +438,7 @@ fn house(sim: &mut Sim<'_>, machine: &Machine) {
 fn machine(plan: &Plan, dice: &Dice, id: u64, watch: &Watch) -> Machine {
     let tables =
         if plan.fjall { Tables::fjall().expect("the system gives a folder") } else { Tables::Memory(Default::default()) };
-    Machine::new(settings(plan, id), tables, dice, plan.disk_speed, watch.clone())
+    Machine::new(settings(plan, id), tables, dice, plan.disk_speed, watch.clone(), plan.bug)
 }
 
 fn settings(plan: &Plan, id: u64) -> Settings {

@@ -7,6 +7,7 @@ use cairn_machine::{PersistenceId, SequenceNumber};
 
 use super::Session;
 use super::recorder::{self, outcome_of, read_event};
+use crate::broken;
 use crate::history::{Answer, Call, Fresh, OperationId, Outcome, ReadEvent};
 
 /// A follower that sees nothing for so long stops following.
@@ -31,7 +32,7 @@ pub(crate) fn journal(session: &Session, persistence_id: &PersistenceId, fresh: 
         Fresh::AtLeast(number) => Freshness::AtLeast(number),
         Fresh::Local => Freshness::Local,
     };
-    let journal = session.cairn.journal_of(persistence_id.clone()).with_freshness(freshness);
+    let journal = session.cairn.journal_of(persistence_id.clone()).with_freshness(broken::freshness(session.bug, freshness));
     match node {
         Some(node) => journal.read_at(session.site.address(node)),
         None => journal,
@@ -93,6 +94,7 @@ pub(super) async fn follow(session: &mut Session) {
     let count_max = session.dice.count(1, 300);
     while events.len() < count_max && !session.until.is_over() {
         match tokio::time::timeout(FOLLOW_SILENCE_MAX, stream.next()).await {
+            Ok(Ok(Some(event))) if !broken::shows(session.bug, event.stored.position.0) => {}
             Ok(Ok(Some(event))) => match read_event(&event.persistence_id, &event.stored) {
                 Ok(read) => events.push((event.persistence_id.as_str().to_owned(), read)),
                 Err(wrong) => return session.recorder.end_wrong(id, wrong),

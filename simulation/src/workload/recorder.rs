@@ -7,6 +7,7 @@ use cairn_client::{
 };
 use cairn_machine::PersistenceId;
 
+use crate::broken::{self, Bug};
 use crate::history::{Answer, Bounds, Call, Fresh, History, Numbered, OperationId, Outcome, ReadEvent, ReadSnapshot, Written};
 use crate::stamp::Stamp;
 
@@ -15,13 +16,14 @@ use crate::stamp::Stamp;
 pub struct Recorder {
     client: u16,
     history: History,
+    bug: Option<Bug>,
 }
 
 impl Recorder {
     /// For a client.
     #[must_use]
-    pub fn new(client: u16, history: History) -> Self {
-        Self { client, history }
+    pub fn new(client: u16, history: History, bug: Option<Bug>) -> Self {
+        Self { client, history, bug }
     }
 
     /// Since the record began.
@@ -42,7 +44,7 @@ impl Recorder {
 
     /// It is told.
     pub fn end(&self, id: OperationId, outcome: Result<Answer, Error>) {
-        self.history.end(id, outcome_of(outcome));
+        self.history.end(id, broken::told(self.bug, outcome_of(outcome)));
     }
 
     /// It is told what cannot be right.
