@@ -92,7 +92,7 @@ impl Plan {
             1 => disk_speed(0, 1, 3),
             _ => disk_speed(2, 1, 12),
         };
-        Self {
+        let mut plan = Self {
             seed,
             nodes,
             spares: dice.stream("spares").number(0, 3).min(2),
@@ -105,10 +105,12 @@ impl Plan {
             memtable_bytes: *shape.pick(&[64 * 1024, 256 * 1024, 8 * 1024 * 1024]),
             log_keep_entries: *shape.pick(&[20, 200, 20_000]),
             load: Load::draw(&mut dice.stream("load")),
-            faults: draw_faults(&mut dice.stream("faults"), nodes, shards),
+            faults: Vec::new(),
             faults_end: FAULTS_FROM + FAULTS_FOR,
             bug: None,
-        }
+        };
+        plan.faults = draw_faults(&mut dice.stream("faults"), &plan);
+        plan
     }
 }
 
@@ -132,7 +134,7 @@ impl Load {
 }
 
 /// The kinds of faults, each with its weight; a plan keeps some of them.
-fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
+fn draw_faults(dice: &mut Dice, plan: &Plan) -> Vec<Scheduled> {
     let kinds = [
         "kill",
         "power",
@@ -164,8 +166,16 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
     ];
     let mut weights: Vec<(u32, &'static str)> =
         kinds.iter().map(|kind| (*dice.weighted(&[(2, 0), (2, 1), (1, 4)]), *kind)).collect();
-    // A loss needs more than others to come about.
-    weights.iter_mut().filter(|(_, kind)| *kind == "loss").for_each(|(weight, _)| *weight *= 3);
+    for (weight, kind) in &mut weights {
+        match *kind {
+            "add" | "replace" | "loss" if plan.spares == 0 => *weight = 0,
+            // The files of fjall are not the world's to damage.
+            "loss" if plan.fjall => *weight = 0,
+            // It needs more than others to come about.
+            "loss" => *weight *= 3,
+            _ => {}
+        }
+    }
     // Whether these can begin, and are a kind of their own, depends on what went before.
     let is_sure = |kind: &str| !matches!(kind, "add" | "remove" | "replace" | "loss");
     let sure = |weights: &[(u32, &'static str)]| -> Vec<&'static str> {
@@ -174,6 +184,9 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
     // Too narrow a world proves little: kinds that it lacks come in.
     while sure(&weights).len() < KINDS_MIN {
         let at = dice.count(0, weights.len() - 1);
+        if !is_sure(weights[at].1) {
+            continue;
+        }
         weights[at].0 = weights[at].0.max(1);
     }
     let mut unused = sure(&weights);
@@ -184,7 +197,7 @@ fn draw_faults(dice: &mut Dice, nodes: u64, shards: u16) -> Vec<Scheduled> {
         // Some kinds come for certain, and early; then it is as the weights have it.
         let is_certain = faults.len() < KINDS_MIN;
         let kind = if is_certain { unused.swap_remove(dice.count(0, unused.len() - 1)) } else { *dice.weighted(&weights) };
-        faults.push(Scheduled { at, lasts, fault: draw_fault(dice, kind, nodes, shards) });
+        faults.push(Scheduled { at, lasts, fault: draw_fault(dice, kind, plan.nodes, plan.shards) });
         at += dice.time(Duration::from_millis(500), Duration::from_secs(6));
     }
     faults
@@ -258,5 +271,14 @@ mod tests {
         let hits_disks = |plan: &&Plan| plan.faults.iter().any(|scheduled| scheduled.fault.is_of_disk());
         let count = plans.iter().filter(hits_disks).count();
         assert!(count >= 40, "{count} of 200");
+    }
+
+    #[test]
+    fn no_plan_loses_files_that_the_world_cannot_damage_or_replace() {
+        let loses = |plan: &Plan| plan.faults.iter().any(|scheduled| matches!(scheduled.fault, Fault::Loss { .. }));
+        let (losing, others): (Vec<_>, Vec<_>) = (1..=400).map(Plan::draw).partition(loses);
+        assert!(losing.len() >= 80, "{} of 400", losing.len());
+        assert!(losing.iter().all(|plan| !plan.fjall && plan.spares > 0));
+        assert!(others.iter().any(|plan| plan.fjall));
     }
 }
