@@ -169,7 +169,10 @@ impl Group {
     /// The core at this moment.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
+        // First: what is applied then is in the log now. The core tells later what the log holds, as while it waits for the disk.
+        let applied = self.inner.tables.applied().map(|id| id.index);
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let in_log = self.inner.log.state().last.map(|id| id.index);
         let index = |id: &Option<RaftLogId>| id.as_ref().map(|id| id.index);
         let stored = &metrics.membership_config;
         GroupStatus {
@@ -181,9 +184,9 @@ impl Group {
                 Err(_) => status::Role::Stopped,
             },
             leader: metrics.current_leader.and_then(|id| stored.get_node(&id).cloned()),
-            last: metrics.last_log_index,
+            last: metrics.last_log_index.max(in_log),
             committed: index(&metrics.local_committed),
-            applied: self.inner.tables.applied().map(|id| id.index),
+            applied,
             flushed: self.inner.tables.flushed().map(|id| id.index),
             purged: index(&metrics.purged),
             checkpoint: index(&metrics.snapshot),
