@@ -259,6 +259,19 @@ pub struct ReadSnapshot {
     pub stamp: Stamp,
 }
 
+impl Operation {
+    /// Whether its client was told that something is stored or deleted.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        let Outcome::Ok(answer) = &self.outcome else { return false };
+        match answer {
+            Answer::Written(outcomes) => outcomes.iter().any(|outcome| matches!(outcome, Written::Stored { .. })),
+            Answer::Deleted { .. } | Answer::Saved { .. } | Answer::SnapshotsDeleted => true,
+            _ => false,
+        }
+    }
+}
+
 /// The record; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct History {

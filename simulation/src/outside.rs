@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::audit::{self, AUDITOR};
+use crate::audit;
 use crate::evidence::Evidence;
-use crate::history::{Answer, History, Operation, Outcome, Written};
+use crate::history::{History, Operation, Outcome};
 use crate::plan::Plan;
 use crate::properties;
 use crate::site::Site;
@@ -63,7 +63,7 @@ impl Outside {
         let count = |is: fn(&Operation) -> bool| operations.iter().filter(|operation| is(operation)).count();
         Told {
             operations: operations.len(),
-            acknowledged: count(is_acknowledged),
+            acknowledged: count(Operation::is_acknowledged),
             unknown: count(|operation| matches!(operation.outcome, Outcome::Unknown(_))),
             not_applied: count(|operation| matches!(operation.outcome, Outcome::NotApplied(_))),
         }
@@ -78,22 +78,8 @@ impl Outside {
         let nodes: Vec<u64> = (1..=self.plan.nodes).collect();
         audit::run(&self.plan, &self.site, &nodes, self.history.clone()).await;
         let operations = self.history.operations();
-        let evidence = Evidence::new(&operations, self.plan.shards);
-        for (property, check) in properties::OF_HISTORY {
-            check(&evidence).map_err(|what| format!("{property}: {what}"))?;
-        }
-        let unserved =
-            operations.iter().find(|operation| operation.client == AUDITOR && !matches!(operation.outcome, Outcome::Ok(_)));
-        unserved.map_or(Ok(()), |operation| Err(format!("L1: a healed cluster does not serve: {operation:?}")))
-    }
-}
-
-/// Whether its client was told that something is stored or deleted.
-pub(crate) fn is_acknowledged(operation: &Operation) -> bool {
-    let Outcome::Ok(answer) = &operation.outcome else { return false };
-    match answer {
-        Answer::Written(outcomes) => outcomes.iter().any(|outcome| matches!(outcome, Written::Stored { .. })),
-        Answer::Deleted { .. } | Answer::Saved { .. } | Answer::SnapshotsDeleted => true,
-        _ => false,
+        properties::judge(&Evidence::new(&operations, self.plan.shards))
+            .and_then(|()| properties::check_served(&operations))
+            .map_err(|(property, what)| format!("{property}: {what}"))
     }
 }

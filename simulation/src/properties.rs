@@ -26,13 +26,15 @@ mod s4_whole_or_not;
 mod s6_timestamps;
 mod s7_snapshot_and_replay;
 
+use crate::audit::AUDITOR;
 use crate::evidence::Evidence;
+use crate::history::{Operation, Outcome};
 
 /// A property: its name in the list of invariants, and its check, which says what breaks it.
 pub(crate) type Property = (&'static str, fn(&Evidence<'_>) -> Result<(), String>);
 
 /// All properties that are judged from what clients saw.
-pub(crate) const OF_HISTORY: &[Property] = &[
+const OF_HISTORY: &[Property] = &[
     ("J15", j15_no_cross_talk::check),
     ("J3", j03_order::check),
     ("J14", j14_edges::check),
@@ -56,3 +58,21 @@ pub(crate) const OF_HISTORY: &[Property] = &[
     ("S1", s1_greatest_within_bounds::check),
     ("S7", s7_snapshot_and_replay::check),
 ];
+
+/// Holds evidence against every property.
+///
+/// # Errors
+/// The first property that does not hold, and what breaks it.
+pub(crate) fn judge(evidence: &Evidence<'_>) -> Result<(), (&'static str, String)> {
+    OF_HISTORY.iter().try_for_each(|(property, check)| check(evidence).map_err(|what| (*property, what)))
+}
+
+/// L1: a cluster that is whole serves the auditor.
+///
+/// # Errors
+/// What it did not answer.
+pub(crate) fn check_served(operations: &[Operation]) -> Result<(), (&'static str, String)> {
+    let unserved =
+        operations.iter().find(|operation| operation.client == AUDITOR && !matches!(operation.outcome, Outcome::Ok(_)));
+    unserved.map_or(Ok(()), |operation| Err(("L1", format!("a healed cluster does not serve: {operation:?}"))))
+}

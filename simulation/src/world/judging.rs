@@ -5,8 +5,7 @@ use std::time::Duration;
 use crate::audit::AUDITOR;
 use crate::dice::Dice;
 use crate::evidence::Evidence;
-use crate::history::{Operation, Outcome};
-use crate::outside::is_acknowledged;
+use crate::history::Operation;
 use crate::properties::{self, linearizable};
 
 use super::void::Happened;
@@ -20,18 +19,12 @@ impl World {
     pub(super) fn judge(&self) -> Result<(), Violation> {
         let operations = self.history.operations();
         let evidence = Evidence::new(&operations, self.plan.shards);
-        for (property, check) in properties::OF_HISTORY {
-            check(&evidence).map_err(|what| {
-                let second = second_opinion(&evidence);
-                self.violation(property, format!("{what}; {second}"))
-            })?;
-        }
+        properties::judge(&evidence).map_err(|(property, what)| {
+            let second = second_opinion(&evidence);
+            self.violation(property, format!("{what}; {second}"))
+        })?;
         self.ask_about_sample(&evidence)?;
-        let unserved =
-            operations.iter().find(|operation| operation.client == AUDITOR && !matches!(operation.outcome, Outcome::Ok(_)));
-        if let Some(operation) = unserved {
-            return Err(self.violation("L1", format!("a healed cluster does not serve: {operation:?}")));
-        }
+        properties::check_served(&operations).map_err(|(property, what)| self.violation(property, what))?;
         self.check_not_void(&operations)
     }
 
@@ -55,7 +48,7 @@ impl World {
 
     fn check_not_void(&self, operations: &[Operation]) -> Result<(), Violation> {
         let acknowledged =
-            operations.iter().filter(|operation| operation.client != AUDITOR && is_acknowledged(operation)).count();
+            operations.iter().filter(|operation| operation.client != AUDITOR && operation.is_acknowledged()).count();
         let worked_for = if self.plan.load.clients > 0 { self.plan.faults_end } else { Duration::ZERO };
         let (planned, fired, sought) = (&self.plan.faults, &self.faults, self.watch.checked());
         match (Happened { acknowledged, worked_for, planned, fired, sought }).why_void() {
