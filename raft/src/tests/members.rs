@@ -117,8 +117,7 @@ async fn a_change_that_would_stop_the_shard_is_refused() {
     let taken = world.nodes[leader].group().add_learner(crate::NodeInfo { birth_id: Uuid::from_u128(5), ..alone }).await;
     assert!(matches!(taken, Err(MembersError::Refused { .. })), "{taken:?}");
     world.nodes[down].kill();
-    let group = world.nodes[leader].group().clone();
-    until_silent(&group, world.nodes[down].info.node_id).await;
+    let group = until_silent(&world, world.nodes[down].info.node_id).await;
     let removed = group.remove(world.nodes[other].info.node_id).await;
     assert!(matches!(removed, Err(MembersError::Refused { .. })), "{removed:?}");
     group.remove(world.nodes[down].info.node_id).await.expect("the dead one may go");
@@ -163,9 +162,15 @@ async fn a_shard_returns_to_its_preferred_leader_by_itself() {
     until("node 1 leads, which shard 0 prefers", || world.nodes[0].group().is_leader().then_some(())).await;
 }
 
-/// Waits until the leader has not heard of a node for so long that it counts as dead.
-async fn until_silent(group: &crate::Group, id: NodeId) {
-    until("the dead node is noticed", || (group.status().replication.get(&id)?.silent? > group.silent_max()).then_some(())).await;
+/// Waits until the leader, whoever it is by then, has not heard of a node for so long that it counts as dead; one that never
+/// answered it does at once.
+async fn until_silent(world: &World, id: NodeId) -> crate::Group {
+    let counts_as_dead = |group: &crate::Group| {
+        let silent = group.status().replication.get(&id)?.silent;
+        silent.is_none_or(|silent| silent > group.silent_max()).then(|| group.clone())
+    };
+    let running = || world.nodes.iter().filter(|node| node.is_running());
+    until("the dead node is noticed", || running().find_map(|node| counts_as_dead(node.group()))).await
 }
 
 #[tokio::test]
@@ -178,7 +183,7 @@ async fn a_learner_that_caught_up_and_died_gets_no_vote() {
     group.add_learner(world.nodes[added].info.clone()).await.expect("it is added");
     until("it has caught up", || group.status().replication.get(&id).filter(|it| it.lag_entries == 0).copied()).await;
     world.nodes[added].kill();
-    until_silent(&group, id).await;
+    let group = until_silent(&world, id).await;
     let outcome = tokio::time::timeout(Duration::from_secs(5), group.promote([id])).await;
     assert!(matches!(outcome, Ok(Err(MembersError::Busy { .. } | MembersError::Refused { .. }))), "{outcome:?}");
     // With its vote the shard would need it.
@@ -191,8 +196,8 @@ async fn leadership_is_not_sent_to_a_node_that_does_not_answer() {
     let leader = world.leader().await;
     let dead = (leader + 1) % 3;
     world.nodes[dead].kill();
-    let (group, id) = (world.nodes[leader].group().clone(), world.nodes[dead].info.node_id);
-    until_silent(&group, id).await;
+    let id = world.nodes[dead].info.node_id;
+    let group = until_silent(&world, id).await;
     let term = group.status().term;
     let outcome = group.transfer_leader(id).await;
     assert!(matches!(outcome, Err(MembersError::Busy { .. })), "{outcome:?}");
