@@ -39,17 +39,20 @@ pub struct DevArguments {
 /// # Errors
 /// If a node does not start, or ends by itself.
 pub async fn run(arguments: &DevArguments) -> anyhow::Result<()> {
-    let temporary = tempfile::Builder::new().prefix("cairn-dev-").tempdir().context("make a temporary directory")?;
-    let dir = arguments.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let temporary = match &arguments.dir {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("cairn-dev-").tempdir().context("make a temporary directory")?),
+    };
+    let dir = arguments.dir.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path)).context("no directory")?;
     let ports = if arguments.free_ports { Ports::Free } else { Ports::WellKnown };
-    let mut cluster = LocalCluster::open(&dir, arguments.nodes, arguments.shards, ports)?;
+    let mut cluster = LocalCluster::open(dir, arguments.nodes, arguments.shards, ports)?;
     cluster.start()?;
     let ended = {
         let mut signal = std::pin::pin!(signals::stop());
         tokio::select! {
             biased;
             result = &mut signal => result,
-            result = stay(&mut cluster, arguments.dir.is_some(), &dir) => result,
+            result = stay(&mut cluster, arguments.dir.is_some(), dir) => result,
         }
     };
     cluster.stop(STOP_DEADLINE).await;
