@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -75,10 +76,11 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: Std
     serve_peers(peer_port, &groups, &opening.stop, &opening.tasks, opening.failed.clone());
 
     let known_peers = known_peers::read(&*parts.fs, opening.dir).await;
+    let tick_origin = tick_origin(settings, parts, &mut random);
     // Side by side: one shard that waits for a checkpoint must not keep the others closed.
     let opened = shards.iter().map(|shard| {
         let (log, engine) = (log.shard(*shard), Arc::clone(&engine));
-        let seeds = ShardSeeds { hash: random.next_u64(), dice: random.random() };
+        let seeds = ShardSeeds { hash: random.next_u64(), dice: random.random(), tick_origin };
         let group_settings = group_settings(settings, *shard, &known_peers);
         open_shard(&opening, group_settings, log, engine, seeds, &groups)
     });
@@ -98,10 +100,18 @@ async fn open_engine(settings: &Settings, parts: &Parts, dir: &Path) -> Result<A
     Ok(parts.blocking.run(move || factory.open(&dir, &settings)).await?)
 }
 
-/// What one shard draws from the node's seed.
+/// What one shard gets of the node's dice.
 struct ShardSeeds {
     hash: u64,
     dice: [u8; 32],
+    /// The same for all shards.
+    tick_origin: Instant,
+}
+
+/// Nodes that were started together tick at moments of their own.
+fn tick_origin(settings: &Settings, parts: &Parts, random: &mut StdRng) -> Instant {
+    let now = parts.pace.as_ref().map_or_else(Instant::now, |pace| pace.now());
+    now + Duration::from_millis(settings.raft.heartbeat_interval_ms).mul_f64(random.random())
 }
 
 async fn open_shard(
@@ -126,7 +136,9 @@ async fn open_shard(
     let tables = Tables::open(engine, shard, Arc::clone(&parts.blocking), Some(log.durable()), tables_settings).await?;
     opening.recovery.begin(&tables, &log);
     let (peers, pace) = (Arc::clone(&opening.peers), parts.pace.clone());
-    let group = Group::start(group_settings, GroupParts { log, tables, peers, pace, seed: seeds.dice }).await?;
+    let ShardSeeds { dice: seed, tick_origin, .. } = seeds;
+    let parts = GroupParts { log, tables, peers, pace, tick_origin, seed };
+    let group = Group::start(group_settings, parts).await?;
     groups.insert(group);
     Ok(())
 }

@@ -120,6 +120,7 @@ impl PeerNetwork {
     async fn send_beat(&self, request: AppendEntriesRequest<Types>, deadline: Duration) -> Appended {
         let line = self.peers.beat_line(&self.node).map_err(|status| unreachable(&status))?;
         let acknowledged = self.acknowledged.to(self.party(), &request.vote);
+        runtime::heartbeat_sent();
         match tokio::time::timeout(deadline, line.send(self.shard, request, acknowledged)).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(status)) => Err(unreachable(&status)),

@@ -26,8 +26,10 @@ use tokio::time::Instant;
 use crate::pace::Pace;
 
 mod instant;
+mod ticks;
 
 pub(crate) use instant::NodeInstant;
+pub(crate) use ticks::Ticks;
 
 tokio::task_local! {
     static LIFE: Life;
@@ -38,12 +40,19 @@ tokio::task_local! {
 pub(crate) struct Life {
     /// None: the runtime's own time.
     pace: Option<Arc<dyn Pace>>,
+    /// None: whoever waits for a tick wakes when it wants to.
+    ticks: Option<Arc<Ticks>>,
     dice: Arc<Mutex<StdRng>>,
 }
 
 impl Life {
     pub fn new(pace: Option<Arc<dyn Pace>>, seed: [u8; 32]) -> Self {
-        Self { pace, dice: Arc::new(Mutex::new(StdRng::from_seed(seed))) }
+        Self { pace, ticks: None, dice: Arc::new(Mutex::new(StdRng::from_seed(seed))) }
+    }
+
+    /// The same with these ticks.
+    pub fn with_ticks(self, ticks: Ticks) -> Self {
+        Self { ticks: Some(Arc::new(ticks)), ..self }
     }
 
     /// A future that lives by this, but does not stand still by itself.
@@ -115,6 +124,27 @@ fn paced<T>(ask: impl FnOnce(&dyn Pace) -> T) -> Option<T> {
     LIFE.try_with(|life| life.pace.as_deref().map(ask)).ok().flatten()
 }
 
+/// When the task wakes that waits for this.
+fn tick(deadline: NodeInstant) -> NodeInstant {
+    with_ticks(|ticks, now| NodeInstant(ticks.not_before(deadline.0, now))).unwrap_or(deadline)
+}
+
+/// The shard of this task sends a heartbeat.
+pub(crate) fn heartbeat_sent() {
+    with_ticks(|ticks, now| ticks.heartbeat_sent(now));
+}
+
+/// The shard of this task hears a heartbeat.
+pub(crate) fn heartbeat_heard() {
+    with_ticks(|ticks, now| ticks.heartbeat_heard(now));
+}
+
+/// Asks the ticks of the task's shard, if it has some, at the node's moment.
+fn with_ticks<T>(ask: impl FnOnce(&Ticks, Instant) -> T) -> Option<T> {
+    let now = <NodeInstant as openraft::Instant>::now().0;
+    LIFE.try_with(|life| life.ticks.as_deref().map(|ticks| ask(ticks, now))).ok().flatten()
+}
+
 /// When the node's instant comes on the runtime's clock.
 fn arrival(instant: NodeInstant) -> Instant {
     paced(|pace| pace.arrival(instant.0)).unwrap_or(instant.0)
@@ -155,7 +185,7 @@ impl AsyncRuntime for NodeRuntime {
     }
 
     fn sleep_until(deadline: NodeInstant) -> Self::Sleep {
-        tokio::time::sleep_until(arrival(deadline))
+        tokio::time::sleep_until(arrival(tick(deadline)))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {

@@ -31,6 +31,7 @@ use crate::limits::{
 use crate::peers::{CLUSTER_KEY, FROM_KEY, TO_KEY, put_hello};
 use crate::proto;
 use crate::proto::peer_server::{Peer, PeerServer};
+use crate::runtime;
 use crate::type_config::{Ballot, Types};
 use crate::wire::{
     append_result, put_append_result, put_ballot, put_log_id, put_vote_response, take_append, take_log_id, take_shard,
@@ -309,6 +310,7 @@ async fn answer_beat(service: PeerService, from: Party, beat: proto::Beat) -> pr
         let append = admit_append(&group, message, from)?;
         let previous = append.prev_log_id;
         let last = append.entries.last().map(|entry| entry.log_id).or(previous);
+        group.life().enter(runtime::heartbeat_heard);
         let response = group.life().scope(group.raft().append_entries(append)).await.map_err(|error| stopped(&error))?;
         Ok::<_, Status>(put_append_result(append_result(response, previous, last)))
     };

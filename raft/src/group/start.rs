@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal as RaftFatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Group, Inner, RaftGroup, read, upkeep};
@@ -19,7 +20,7 @@ use crate::log_store::{LogMeter, LogStore};
 use crate::network::PeerNetworks;
 use crate::pace::Pace;
 use crate::peers::Peers;
-use crate::runtime::Life;
+use crate::runtime::{Life, Ticks};
 use crate::settings::GroupSettings;
 use crate::state_machine::StateMachine;
 use crate::status::{self, Leadership};
@@ -38,6 +39,9 @@ pub struct GroupParts {
     pub peers: Arc<Peers>,
     /// The node's time; none: the runtime's.
     pub pace: Option<Arc<dyn Pace>>,
+    /// From here the node's ticks are counted, in its time: the same for all its shards, another one for each node, or their
+    /// timers run out together.
+    pub tick_origin: Instant,
     /// Where randomness comes from, differently for each shard of each node: nodes that draw alike campaign together for ever.
     pub seed: [u8; 32],
 }
@@ -49,8 +53,8 @@ impl Group {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(settings: GroupSettings, parts: GroupParts) -> Result<Self, StartError> {
-        let GroupParts { log, tables, peers, pace, seed } = parts;
-        let life = Life::new(pace, seed);
+        let GroupParts { log, tables, peers, pace, tick_origin, seed } = parts;
+        let life = Life::new(pace, seed).with_ticks(Ticks::new(tick_origin, settings.timing.heartbeat));
         let shard = settings.shard;
         let broken = |reason: String| StartError::Broken { shard, reason };
         let config = config(&settings)?;

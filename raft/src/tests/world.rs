@@ -390,7 +390,9 @@ impl Start {
         let peers = Peers::new(self.identity, Arc::new(connector));
         let incoming = self.network.listen(&self.info.peer_address);
         tokio::spawn(PeerService::new(groups.clone()).serve(incoming, std::future::pending()));
-        let parts = GroupParts { log: shard_log, tables, peers: peers.clone(), pace: self.pace, seed: self.seed };
+        let now = self.pace.as_ref().map_or_else(Instant::now, |pace| pace.now());
+        let tick_origin = now + Duration::from_millis(u64::from(self.seed[0]) % 30);
+        let parts = GroupParts { log: shard_log, tables, peers: peers.clone(), pace: self.pace, tick_origin, seed: self.seed };
         let group = Group::start(self.settings, parts).await?;
         groups.insert(group.clone());
         if !self.founders.0.is_empty() {
