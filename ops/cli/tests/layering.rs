@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cairn-raft", &["cairn-machine", "cairn-storage"]),
     ("cairn-api", &["cairn-machine"]),
     ("cairn-client", &["cairn-machine", "cairn-api"]),
+    ("cairn-actor", &["cairn-machine", "cairn-client"]),
     ("cairn-node", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api"]),
     ("cairn-simulation", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api", "cairn-client", "cairn-node"]),
     ("cairn-bench", &["cairn-machine", "cairn-client"]),

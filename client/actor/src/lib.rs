@@ -1,0 +1,5 @@
+//! Persistent actors on Cairn: a state that is the sum of its events, and comes back after a crash.
+//!
+//! Everything here goes through the public client: there is no private door to the cluster.
+
+pub mod store;
