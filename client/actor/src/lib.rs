@@ -2,4 +2,5 @@
 //!
 //! Everything here goes through the public client: there is no private door to the cluster.
 
+pub mod format;
 pub mod store;

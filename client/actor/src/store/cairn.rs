@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use cairn_client::{
-    Cairn, Criteria, Deletion, Error, Journal, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, StoredEvent, Write, WriteReply,
+    Cairn, Criteria, Deletion, Error, Journal, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, StoredEvent, Write,
+    WriteReply,
 };
 use futures::StreamExt;
 
@@ -39,7 +40,8 @@ impl JournalStore for Cairn {
             let recovered = recover.start().await?;
             let (claim, highest) = match &recovered.writer {
                 Some(writer) => {
-                    let epoch = writer.epoch().ok_or_else(|| Error::Protocol { message: "a claim without an epoch".to_owned() })?;
+                    let epoch =
+                        writer.epoch().ok_or_else(|| Error::Protocol { message: "a claim without an epoch".to_owned() })?;
                     (Some(Claim { writer: writer.writer_id().clone(), epoch }), writer.submitted())
                 }
                 None => (None, journal.highest().await?.highest),
