@@ -41,5 +41,6 @@ pub trait EventFormat<E>: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`FormatError`]: the replay fails.
+    #[expect(clippy::wrong_self_convention, reason = "it is called so wherever there are event adapters")]
     fn from_journal(&self, stored: &StoredEvent) -> Result<Vec<E>, FormatError>;
 }
