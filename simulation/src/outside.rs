@@ -8,7 +8,7 @@ use crate::audit;
 use crate::evidence::Evidence;
 use crate::history::{History, Operation, Outcome};
 use crate::plan::Plan;
-use crate::properties;
+use crate::properties::{self, linearizable};
 use crate::site::Site;
 use crate::workload::{self, Until};
 
@@ -78,8 +78,14 @@ impl Outside {
         let nodes: Vec<u64> = (1..=self.plan.nodes).collect();
         audit::run(&self.plan, &self.site, &nodes, self.history.clone()).await;
         let operations = self.history.operations();
-        properties::judge(&Evidence::new(&operations, self.plan.shards))
+        let evidence = Evidence::new(&operations, self.plan.shards);
+        properties::judge(&evidence)
             .and_then(|()| properties::check_served(&operations))
-            .map_err(|(property, what)| format!("{property}: {what}"))
+            .map_err(|(property, what)| format!("{property}: {what}"))?;
+        let not_linearizable = |name: &&&str| linearizable::check(&evidence, name) == linearizable::Verdict::NotLinearizable;
+        match evidence.journals.keys().find(not_linearizable) {
+            None => Ok(()),
+            Some(name) => Err(format!("J6: {name:?} is not linearizable, says an independent checker")),
+        }
     }
 }
