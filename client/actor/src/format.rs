@@ -18,6 +18,17 @@ pub struct FormatError {
     pub manifest: String,
 }
 
+/// What a user's own function says if it cannot do its work: any error, or a text by `"why".into()`.
+pub type Refusal = Box<dyn std::error::Error + Send + Sync>;
+
+impl FormatError {
+    /// An error about a payload that is there.
+    #[must_use]
+    pub fn about(payload: &Payload, message: impl Into<String>) -> Self {
+        Self { message: message.into(), serializer_id: payload.serializer_id, manifest: payload.manifest.clone() }
+    }
+}
+
 /// One kind of value as bytes: the state of an actor, say.
 pub trait Codec<T>: Send + Sync + 'static {
     /// # Errors

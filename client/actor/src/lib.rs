@@ -2,5 +2,6 @@
 //!
 //! Everything here goes through the public client: there is no private door to the cluster.
 
+pub mod codec;
 pub mod format;
 pub mod store;
