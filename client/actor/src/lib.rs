@@ -2,6 +2,7 @@
 //!
 //! Everything here goes through the public client: there is no private door to the cluster.
 
+pub mod adapter;
 pub mod codec;
 pub mod format;
 pub mod store;
