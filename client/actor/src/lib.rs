@@ -6,3 +6,4 @@ pub mod adapter;
 pub mod codec;
 pub mod format;
 pub mod store;
+pub mod tck;

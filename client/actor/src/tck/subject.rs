@@ -1,0 +1,159 @@
+//! What is examined: a store, what it can do, and what is done to it around each case.
+
+use std::time::Duration;
+
+use cairn_client::Payload;
+use futures::future::BoxFuture;
+
+use crate::store::Store;
+
+/// What some stores cannot do; the cases that need it are skipped for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Keeps serializer id, manifest and bytes of a payload apart.
+    ///
+    /// Akka: `supportsSerialization`.
+    Serialization,
+    /// Keeps an event's and a snapshot's metadata.
+    ///
+    /// Akka: `supportsMetadata`.
+    Metadata,
+    /// Stores several events all or none.
+    ///
+    /// Akka: `supportsAtomicPersistAllOfSeveralEvents`.
+    AtomicWrites,
+    /// Refuses what it cannot store ([`Subject::unstorable`]) by itself, and stores what came beside it.
+    ///
+    /// Akka: `supportsRejectingNonSerializableObjects`.
+    Rejection,
+    /// A range that begins in a deleted prefix gives what is left of it.
+    ///
+    /// Akka: `supportsReplayWindowSpanningDeletedPrefix`.
+    DeletedPrefix,
+    /// Refuses a number that is taken, and takes the same write of the same writer again as the one that it is.
+    Duplicates,
+    /// A claim fences the writers before it.
+    Claims,
+    /// Shows events as they are stored.
+    Follow,
+    /// Keeps more than the newest snapshot.
+    ///
+    /// Akka: the negation of `only-one-snapshot`.
+    ManySnapshots,
+    /// Saves at one number that are under way together are applied in the order in which they were begun.
+    ///
+    /// Akka: `SupportsConcurrentSaves`.
+    OrderedSaves,
+    /// [`Subject::restart`] starts everything anew.
+    Restart,
+    /// [`Subject::disturb`] breaks something that the store must survive.
+    Disturbance,
+    /// Is worth being measured.
+    Performance,
+}
+
+/// How much is asked of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Events of a round that is measured.
+    ///
+    /// Akka: `eventsCount`.
+    pub events: u64,
+    /// How often it is measured.
+    ///
+    /// Akka: `measurementIterations`.
+    pub rounds: u32,
+    /// How long a round may take.
+    ///
+    /// Akka: `awaitDurationMillis`.
+    pub round_time_max: Duration,
+    /// How many times something is broken.
+    pub disturbances: u32,
+    /// The longest payload that is tried, in bytes.
+    pub payload_bytes_max: usize,
+    /// The longest snapshot that is tried, in bytes.
+    ///
+    /// Akka: `snapshotByteSizeLimit`.
+    pub snapshot_bytes_max: usize,
+    /// How long a case may take.
+    pub case_time_max: Duration,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self {
+            events: 10_000,
+            rounds: 10,
+            round_time_max: Duration::from_secs(10),
+            disturbances: 3,
+            payload_bytes_max: 3 * 1024 * 1024,
+            snapshot_bytes_max: 2 * 1024 * 1024,
+            case_time_max: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A store that is examined.
+pub trait Subject: Send + Sync {
+    /// The store.
+    fn store(&self) -> &dyn Store;
+
+    /// The same data by another way: another connection, or another node. The same store unless it is told.
+    fn second_store(&self) -> &dyn Store {
+        self.store()
+    }
+
+    /// Whether it can do something; by default all but what needs a hook, and [`Capability::OrderedSaves`].
+    fn can(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Rejection => self.unstorable().is_some(),
+            Capability::OrderedSaves | Capability::Restart | Capability::Disturbance => false,
+            _ => true,
+        }
+    }
+
+    /// What the names of its journals begin with: something of its own for each run, if the store is not empty at the start.
+    fn prefix(&self) -> String {
+        "tck-".to_owned()
+    }
+
+    /// How much is asked of it.
+    fn effort(&self) -> Effort {
+        Effort::default()
+    }
+
+    /// A payload that it must refuse; none if it takes everything.
+    fn unstorable(&self) -> Option<Payload> {
+        None
+    }
+
+    /// Called before a case.
+    ///
+    /// Akka: `beforeAll`, `preparePersistenceId`.
+    fn before<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Called when a case has written what it begins with, before it does what it is about: the place to kill a leader.
+    fn between<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Called after a case.
+    ///
+    /// Akka: `afterAll`.
+    fn after<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Breaks something that the store must survive, and gives back when it is broken and mended: a leader that is killed and comes
+    /// back, say.
+    fn disturb(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Stops everything and starts it again, with what it had stored.
+    fn restart(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
