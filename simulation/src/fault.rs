@@ -271,6 +271,12 @@ impl Fault {
         }
     }
 
+    /// Whether it may come to nothing by what went before: who may leave, or lose what it keeps, depends on who did already.
+    #[must_use]
+    pub fn needs_room(&self) -> bool {
+        matches!(self, Self::Add | Self::Remove { .. } | Self::Replace { .. } | Self::Loss { .. })
+    }
+
     /// Whether it is about a disk.
     #[must_use]
     pub fn is_of_disk(&self) -> bool {

@@ -30,7 +30,12 @@ impl Happened<'_> {
         if (*acknowledged as f64) < ACKNOWLEDGED_PER_SECOND_MIN * worked_for.as_secs_f64() {
             return Some(format!("only {acknowledged} changes were acknowledged"));
         }
-        let (count, of) = (fired.values().sum::<u64>(), planned.len() as u64);
+        // Those that need room are no measure: in a small world most of them find none, however much happens.
+        let (needing, sure): (Vec<&Scheduled>, Vec<&Scheduled>) =
+            planned.iter().partition(|scheduled| scheduled.fault.needs_room());
+        let needing: BTreeSet<_> = needing.iter().map(|scheduled| scheduled.fault.kind()).collect();
+        let count: u64 = fired.iter().filter(|(kind, _)| !needing.contains(*kind)).map(|(_, count)| count).sum();
+        let of = sure.len() as u64;
         if count * 2 < of {
             return Some(format!("only {count} of {of} faults fired"));
         }
@@ -45,7 +50,7 @@ impl Happened<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Cut, Fault, Who};
+    use crate::fault::{Cut, Fault, Loss, Who};
 
     const FULL: Happened<'_> =
         Happened { acknowledged: 30, worked_for: Duration::from_secs(60), planned: &[], fired: &BTreeMap::new(), sought: 1 };
@@ -79,5 +84,18 @@ mod tests {
         assert_eq!(why(&[("pause", 1), ("stop", 1), ("hold", 1), ("hand over", 1)]), None);
         assert!(why(&[("pause", 1), ("stop", 1)]).expect("void").contains("2 of 5 faults"));
         assert!(why(&[("pause", 2), ("stop", 1), ("hold", 1)]).expect("void").contains("3 of 5 kinds"));
+    }
+
+    #[test]
+    fn faults_that_found_no_room_do_not_make_a_world_void_and_those_that_did_do_not_save_it() {
+        let loss = Fault::Loss { who: Who::Node(1), loss: Loss::Old };
+        let losses = [loss; 9].map(|fault| Scheduled { at: Duration::ZERO, lasts: Duration::ZERO, fault });
+        let planned = [planned(), losses.to_vec()].concat();
+        let why = |fired: &[(&'static str, u64)]| {
+            let fired = fired.iter().copied().collect();
+            Happened { planned: &planned, fired: &fired, ..FULL }.why_void()
+        };
+        assert_eq!(why(&[("pause", 1), ("stop", 1), ("hold", 1), ("hand over", 1)]), None);
+        assert!(why(&[("pause", 1), ("stop", 1), ("old files", 9)]).expect("void").contains("2 of 5 faults"));
     }
 }
