@@ -5,5 +5,6 @@
 pub mod adapter;
 pub mod codec;
 pub mod format;
+pub mod replay_filter;
 pub mod store;
 pub mod tck;
