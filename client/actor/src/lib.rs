@@ -6,5 +6,6 @@ pub mod adapter;
 pub mod codec;
 pub mod format;
 pub mod replay_filter;
+pub mod retention;
 pub mod store;
 pub mod tck;
