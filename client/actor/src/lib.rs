@@ -4,6 +4,7 @@
 
 pub mod adapter;
 pub mod codec;
+pub mod delivery;
 pub mod format;
 pub mod replay_filter;
 pub mod retention;
