@@ -2,11 +2,24 @@
 //!
 //! Everything here goes through the public client: there is no private door to the cluster.
 
+pub mod actor_ref;
 pub mod adapter;
+pub mod backoff;
+pub mod behavior;
+mod cell;
 pub mod codec;
+pub mod context;
 pub mod delivery;
+pub mod effect;
 pub mod format;
+pub mod kind;
+mod mailbox;
+pub mod recovery;
+pub mod registry;
 pub mod replay_filter;
 pub mod retention;
+pub mod signal;
 pub mod store;
+mod supervisor;
+pub mod system;
 pub mod tck;

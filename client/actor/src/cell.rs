@@ -1,0 +1,434 @@
+//! One incarnation of an actor: it recovers, and then handles one thing after the other.
+//!
+//! Invariants
+//! - One write is outstanding; all that is registered meanwhile goes in the next one, each atomic write all or none.
+//! - An event takes its number when it is registered, after it has become bytes; numbers have no gaps.
+//! - The state changes only by events that are stored, in the order of their numbers.
+//! - Handlers run strictly in the order of registration.
+//! - Between the registration of what keeps commands back and its handlers, no command is handled.
+
+mod encoding;
+mod maintenance;
+mod pending;
+mod stash;
+mod writing;
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use cairn_client::{SequenceNumber, Write, WriteOutcome, WriteReply};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::behavior::{Behavior, PersistFailure, PersistOutcome, PersistRejected};
+use crate::context::Context;
+use crate::effect::{Defer, Effect, Handler, Maintain, Persist, Step};
+use crate::kind::{ActorKind, StashOverflow};
+use crate::mailbox::{Asked, Mailbox, Taken};
+use crate::recovery::{Recovery, RecoveryFailure, Restored, recover};
+use crate::signal::{Signal, SnapshotError};
+use crate::supervisor::panic_message;
+use crate::system::ActorSystem;
+
+use encoding::{encode, numbered};
+use maintenance::{Maintenance, Stores};
+use pending::{Entry, Front, Pending, Persisted, Storing, Work};
+use stash::Stash;
+use writing::{WriteFailure, write_until_known};
+
+/// Handlers that may be pending before commands are kept back, whatever kind they are.
+const PENDING_MAX: usize = 4096;
+
+/// How an incarnation ended.
+pub(crate) enum Ending {
+    /// It has nothing to do.
+    Rests,
+    /// By its own effect.
+    Done,
+    /// Its owner asked for it.
+    Stopped,
+    /// Another incarnation has taken the journal.
+    Superseded,
+    Failed(String),
+}
+
+pub(crate) struct Cell<B: Behavior> {
+    system: ActorSystem,
+    kind: ActorKind<B>,
+    behavior: B,
+    state: B::State,
+    context: Context<B>,
+    stores: Stores,
+    /// The highest number that an event has taken.
+    numbered: SequenceNumber,
+    /// The journal's highest number, as the next write expects it.
+    highest: SequenceNumber,
+    pending: Pending<B>,
+    /// Whether handlers of pending entries are running: what they register goes behind all others.
+    is_draining: bool,
+    write: Option<InFlight>,
+    maintenance: Maintenance<B::State>,
+    stash: Stash<B::Command>,
+    idle: Idle,
+    ending: Option<Ending>,
+}
+
+struct InFlight {
+    answer: BoxFuture<'static, Result<WriteReply, WriteFailure>>,
+    /// The number of its last event.
+    last: SequenceNumber,
+}
+
+/// Since when there was nothing to do.
+struct Idle {
+    since: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What comes to an actor.
+enum Input<B: Behavior> {
+    Written(Result<WriteReply, WriteFailure>, SequenceNumber),
+    Signal(Signal<B::State>),
+    Command(B::Command),
+    Asked(Asked),
+    Idle,
+}
+
+impl<B: Behavior> Cell<B> {
+    /// Recovers, as soon as one more may.
+    pub(crate) async fn start(
+        system: &ActorSystem,
+        kind: &ActorKind<B>,
+        mailbox: &Arc<Mailbox<B::Command>>,
+        recovery: Recovery,
+    ) -> Result<Box<Self>, Ending> {
+        let permit = system.recovery_permit().await;
+        let mut behavior = kind.make(mailbox.persistence_id());
+        let mut context = Context::new(mailbox.clone());
+        let recovered = AssertUnwindSafe(recover(system, kind, recovery, &mut behavior, &mut context)).catch_unwind().await;
+        let recovered = recovered.unwrap_or_else(|panic| Err(RecoveryFailure::Panicked(panic_message(panic.as_ref()))));
+        let restored = match recovered {
+            Ok(restored) => restored,
+            Err(failure) => {
+                behavior.recovery_failed(&failure, mailbox.persistence_id());
+                return Err(Ending::Failed(failure.to_string()));
+            }
+        };
+        let Restored { state, claim, highest } = restored;
+        context.is_recovering = false;
+        let stores = Stores { store: system.store().clone(), persistence_id: mailbox.persistence_id().clone(), claim };
+        let mut cell = Box::new(Self {
+            system: system.clone(),
+            kind: kind.clone(),
+            behavior,
+            state,
+            numbered: context.last_sequence_number,
+            context,
+            stores,
+            highest,
+            pending: Pending::new(),
+            is_draining: false,
+            write: None,
+            maintenance: Maintenance::new(),
+            stash: Stash::new(mailbox.clone()),
+            idle: Idle { since: Instant::now(), timer: None },
+            ending: None,
+        });
+        cell.on_recovered();
+        drop(permit);
+        Ok(cell)
+    }
+
+    /// Handles what comes, until the incarnation ends.
+    pub(crate) async fn run(mut self: Box<Self>) -> Ending {
+        loop {
+            if let Some(ending) = self.ending.take() {
+                return ending;
+            }
+            let input = std::future::poll_fn(|cx| self.poll_input(cx)).await;
+            self.on_input(input);
+            // A busy actor lets others have their turn.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    fn on_recovered(&mut self) {
+        let effect = self.behavior.recovery_completed(&self.state, &mut self.context);
+        self.carry_out(effect);
+        self.flush();
+    }
+
+    fn poll_input(&mut self, cx: &mut TaskContext<'_>) -> Poll<Input<B>> {
+        if let Some(InFlight { answer, last }) = &mut self.write
+            && let Poll::Ready(answer) = answer.as_mut().poll(cx)
+        {
+            let last = *last;
+            self.write = None;
+            return Poll::Ready(Input::Written(answer, last));
+        }
+        if let Poll::Ready(signal) = self.maintenance.poll(cx) {
+            return Poll::Ready(Input::Signal(signal));
+        }
+        if self.pending.keeps_commands_back() || self.pending.len() >= PENDING_MAX {
+            return Poll::Pending;
+        }
+        match self.stash.poll_take(cx) {
+            Poll::Ready(Taken::Command(command)) => Poll::Ready(Input::Command(command)),
+            Poll::Ready(Taken::Asked(asked)) if self.can_obey(asked) => Poll::Ready(Input::Asked(asked)),
+            Poll::Ready(Taken::Asked(_)) | Poll::Pending => self.poll_idle(cx),
+        }
+    }
+
+    fn is_at_leisure(&self) -> bool {
+        self.pending.is_empty() && self.maintenance.is_idle()
+    }
+
+    /// What was put aside would be forgotten by an actor that stops, but not by one that rests.
+    fn can_obey(&self, asked: Asked) -> bool {
+        self.is_at_leisure() && (asked == Asked::Stop || self.stash.is_empty())
+    }
+
+    fn poll_idle(&mut self, cx: &mut TaskContext<'_>) -> Poll<Input<B>> {
+        let Some(after) = self.kind.shared().passivate_after else { return Poll::Pending };
+        if !self.context.can_rest() || !self.is_at_leisure() || !self.stash.is_empty() {
+            return Poll::Pending;
+        }
+        let Idle { since, timer } = &mut self.idle;
+        let due = *since + after;
+        // It is set anew when it ends, not at each command.
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= due {
+                return Poll::Ready(Input::Idle);
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    fn on_input(&mut self, input: Input<B>) {
+        if self.kind.shared().passivate_after.is_some() {
+            self.idle.since = Instant::now();
+        }
+        match input {
+            Input::Written(answer, last) => self.on_written(answer, last),
+            Input::Signal(signal) => {
+                if let Signal::SnapshotSaved { number, .. } = signal {
+                    self.context.snapshot_sequence_number = number;
+                }
+                let effect = self.behavior.on_signal(signal, &self.state, &mut self.context);
+                self.carry_out(effect);
+                self.drain();
+            }
+            Input::Command(command) => {
+                let effect = self.behavior.handle(&self.state, command, &mut self.context);
+                self.carry_out(effect);
+            }
+            Input::Asked(Asked::Stop) => self.ending = Some(Ending::Stopped),
+            Input::Asked(Asked::Rest | Asked::Nothing) | Input::Idle => self.ending = Some(Ending::Rests),
+        }
+        self.flush();
+    }
+
+    /// Carries out the steps of an effect, in order.
+    fn carry_out(&mut self, effect: Effect<B>) {
+        for step in effect.steps {
+            self.step(step);
+        }
+    }
+
+    fn step(&mut self, step: Step<B>) {
+        match step {
+            Step::Persist(persist) => self.register_events(persist),
+            Step::Defer(Defer { stashes, then }) => self.register(Entry { stashes, work: Work::Defer(then) }),
+            Step::Run(handler) => self.run_handler(handler),
+            Step::Stash(command) => self.put_aside(command),
+            Step::Unstash(count) => self.stash.bring_back(count),
+            Step::Maintain(maintain) => self.maintain(maintain),
+            Step::Stop => self.register(Entry { stashes: true, work: Work::Stop }),
+            Step::Fail(reason) => self.end(Ending::Failed(reason)),
+        }
+    }
+
+    /// The first reason to end is the one that counts.
+    fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+    }
+
+    fn run_handler(&mut self, handler: Handler<B>) {
+        let effect = handler(&self.state, &mut self.context);
+        self.carry_out(effect);
+    }
+
+    fn put_aside(&mut self, command: B::Command) {
+        let settings = self.kind.shared();
+        if self.stash.put_aside(command, settings.stash_room).is_ok() {
+            return;
+        }
+        match settings.stash_overflow {
+            StashOverflow::Drop => {
+                tracing::warn!(persistence_id = %self.context.persistence_id(), "a command is dropped: the stash is full");
+            }
+            StashOverflow::Fail => self.end(Ending::Failed("the stash is full".to_owned())),
+        }
+    }
+
+    /// Makes events bytes, and gives them their numbers.
+    fn register_events(&mut self, persist: Persist<B>) {
+        let Persist { events, stashes, each, then } = persist;
+        let encoded = match encode(self.kind.shared().events.as_ref(), &events) {
+            Ok(encoded) => encoded,
+            Err(error) => return self.register(Entry { stashes, work: Work::Rejected(PersistRejected { events, error }) }),
+        };
+        let mut stored = Vec::with_capacity(encoded.stored.len());
+        for event in encoded.stored {
+            self.numbered = SequenceNumber(self.numbered.0 + 1);
+            stored.push(numbered(event, self.numbered));
+        }
+        let mut number = SequenceNumber(self.numbered.0 - stored.len() as u64);
+        let events = events.into_iter().zip(encoded.counts).map(|(event, count)| {
+            number = SequenceNumber(number.0 + count as u64);
+            (event, number)
+        });
+        let events = events.collect();
+        let storing = if stored.is_empty() { Storing::Nothing } else { Storing::Waits { stored, bytes: encoded.bytes } };
+        self.register(Entry { stashes, work: Work::Persist(Persisted { events, storing, each, then }) });
+    }
+
+    /// Puts an entry behind all others. One that waits for nothing runs at once.
+    fn register(&mut self, entry: Entry<B>) {
+        self.pending.push(entry);
+        self.drain();
+    }
+
+    /// Runs what waits for nothing, from the front on.
+    fn drain(&mut self) {
+        if std::mem::replace(&mut self.is_draining, true) {
+            return;
+        }
+        while self.ending.is_none() {
+            match self.pending.front() {
+                Front::Ready => self.complete_front(),
+                Front::Stop if self.maintenance.is_idle() => self.end(Ending::Done),
+                Front::Stop | Front::Empty | Front::Waits | Front::InFlight => break,
+            }
+        }
+        self.is_draining = false;
+    }
+
+    /// Takes the front, and runs its handlers.
+    fn complete_front(&mut self) {
+        let Some(Entry { stashes, work }) = self.pending.pop() else { return };
+        match work {
+            Work::Persist(persisted) => self.apply(persisted),
+            Work::Rejected(rejected) => {
+                let effect = self.behavior.on_persist_rejected(&rejected, &self.state, &mut self.context);
+                self.carry_out(effect);
+            }
+            Work::Defer(then) => then.into_iter().for_each(|handler| self.run_handler(handler)),
+            Work::Stop => {}
+        }
+        self.pending.ran(stashes);
+    }
+
+    /// Applies events that are stored, and runs their handlers.
+    fn apply(&mut self, persisted: Persisted<B>) {
+        let Persisted { events, mut each, then, .. } = persisted;
+        for (event, number) in events {
+            self.context.last_sequence_number = number.max(self.context.last_sequence_number);
+            B::apply(&mut self.state, &event);
+            self.behavior.applied(&self.state, &event, &mut self.context);
+            if let Some(each) = &mut each {
+                let effect = each(&event, &self.state, &mut self.context);
+                self.carry_out(effect);
+            }
+        }
+        then.into_iter().for_each(|handler| self.run_handler(handler));
+    }
+
+    /// Sends all that waits in one write, if none is outstanding.
+    fn flush(&mut self) {
+        if self.write.is_some() || self.ending.is_some() {
+            return;
+        }
+        let Some(batch) = self.pending.next_batch() else { return };
+        let write = Write {
+            persistence_id: self.stores.persistence_id.clone(),
+            writer: self.stores.claim.writer.clone(),
+            epoch: Some(self.stores.claim.epoch),
+            after: Some(self.highest),
+            atomic_writes: batch.atomic_writes,
+        };
+        let retry = self.kind.shared().write_retry;
+        let answer = write_until_known(self.stores.store.clone(), write, retry, self.system.random()).boxed();
+        self.write = Some(InFlight { answer, last: batch.last });
+    }
+
+    fn on_written(&mut self, answer: Result<WriteReply, WriteFailure>, last: SequenceNumber) {
+        match answer {
+            Ok(reply) => self.on_outcomes(reply.outcomes.into()),
+            Err(failure) => self.on_write_failure(&failure),
+        }
+        self.highest = last;
+        self.drain();
+    }
+
+    /// Completes what the outcomes are of, and what stands between.
+    fn on_outcomes(&mut self, mut outcomes: VecDeque<WriteOutcome>) {
+        self.is_draining = true;
+        while self.ending.is_none() {
+            match self.pending.front() {
+                Front::Ready => self.complete_front(),
+                Front::InFlight => match outcomes.pop_front() {
+                    Some(WriteOutcome::Stored { .. }) => self.complete_front(),
+                    Some(WriteOutcome::Refused(refusal)) => {
+                        self.on_write_failure(&WriteFailure::from(cairn_client::Error::from(refusal)));
+                    }
+                    None => self.on_write_failure(&missing_outcome()),
+                },
+                Front::Stop | Front::Empty | Front::Waits => break,
+            }
+        }
+        self.is_draining = false;
+    }
+
+    fn on_write_failure(&mut self, failure: &WriteFailure) {
+        let first = SequenceNumber(self.context.last_sequence_number.0 + 1);
+        let events = self.pending.events();
+        let told = PersistFailure { outcome: failure.outcome, error: &failure.error, events, first };
+        self.behavior.on_persist_failure(&told, &mut self.context);
+        self.end(match failure.outcome {
+            PersistOutcome::Superseded => Ending::Superseded,
+            PersistOutcome::NotStored | PersistOutcome::Unknown => Ending::Failed(failure.error.to_string()),
+        });
+    }
+
+    fn maintain(&mut self, maintain: Maintain) {
+        let stores = self.stores.clone();
+        match maintain {
+            Maintain::SaveSnapshot => {
+                let codec = self.kind.shared().snapshots.as_ref();
+                let payload = codec.ok_or(SnapshotError::NoFormat).and_then(|codec| Ok(codec.encode(&self.state)?));
+                self.maintenance.save(stores, self.context.last_sequence_number, payload);
+            }
+            Maintain::LoadSnapshot(criteria) => {
+                self.maintenance.load(stores, criteria, self.kind.shared().snapshots.clone());
+            }
+            Maintain::DeleteSnapshot(number) => self.maintenance.delete_snapshot(stores, number),
+            Maintain::DeleteSnapshots(criteria) => self.maintenance.delete_snapshots(stores, criteria),
+            Maintain::DeleteEvents(to) => {
+                self.maintenance.delete_events(stores, to, self.context.last_sequence_number);
+            }
+        }
+    }
+}
+
+/// An answer that leaves out an atomic write says nothing of it.
+fn missing_outcome() -> WriteFailure {
+    let message = "the answer has too few outcomes".to_owned();
+    cairn_client::Error::Protocol { message }.into()
+}

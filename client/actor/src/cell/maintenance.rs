@@ -1,0 +1,150 @@
+//! What an actor asks the stores for beside its writes: one after the other, in the order in which it was asked for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use cairn_client::{Criteria, Deletion, Error, NewSnapshot, Payload, PersistenceId, SequenceNumber};
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+
+use crate::format::Codec;
+use crate::signal::{DeleteError, Signal, SnapshotError};
+use crate::store::{Claim, Store};
+
+/// Requests that may wait. One more fails at once.
+const WAITING_MAX: usize = 256;
+
+/// The stores, in the name of one incarnation.
+#[derive(Clone)]
+pub(super) struct Stores {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) persistence_id: PersistenceId,
+    pub(super) claim: Claim,
+}
+
+/// What is under way, and what waits.
+pub(super) struct Maintenance<S> {
+    /// The first one is under way.
+    requests: VecDeque<BoxFuture<'static, Signal<S>>>,
+}
+
+impl<S: Send + 'static> Maintenance<S> {
+    pub(super) fn new() -> Self {
+        Self { requests: VecDeque::new() }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// How the one under way ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Signal<S>> {
+        let Some(request) = self.requests.front_mut() else { return Poll::Pending };
+        let signal = std::task::ready!(request.as_mut().poll(cx));
+        self.requests.pop_front();
+        if self.requests.is_empty() {
+            self.requests = VecDeque::new();
+        }
+        Poll::Ready(signal)
+    }
+
+    fn push(&mut self, request: impl Future<Output = Signal<S>> + Send + 'static) {
+        self.requests.push_back(request.boxed());
+    }
+
+    /// Whether one more may wait.
+    fn has_room(&self) -> bool {
+        self.requests.len() < WAITING_MAX
+    }
+
+    /// Saves a snapshot that is bytes already, or tells why it is none.
+    pub(super) fn save(&mut self, stores: Stores, number: SequenceNumber, payload: Result<Payload, SnapshotError>) {
+        let payload = if self.has_room() { payload } else { Err(SnapshotError::Store(too_many())) };
+        self.push(async move {
+            let saved = async {
+                let snapshot = NewSnapshot { sequence_number: number, payload: payload?, ..NewSnapshot::default() };
+                Ok(stores.store.save(&stores.persistence_id, snapshot, Some(&stores.claim)).await?)
+            };
+            match saved.await {
+                Ok(timestamp) => Signal::SnapshotSaved { number, timestamp },
+                Err(error) => Signal::SnapshotNotSaved { number, error },
+            }
+        });
+    }
+
+    /// Loads a snapshot.
+    pub(super) fn load(&mut self, stores: Stores, criteria: Criteria, codec: Option<Arc<dyn Codec<S>>>) {
+        let is_refused = !self.has_room();
+        self.push(async move {
+            let loaded = async {
+                let codec = codec.ok_or(SnapshotError::NoFormat)?;
+                refuse_if(is_refused)?;
+                let Some(snapshot) = stores.store.load(&stores.persistence_id, criteria).await? else { return Ok(None) };
+                let info = snapshot.info;
+                let payload = Payload { serializer_id: info.serializer_id, manifest: info.manifest, bytes: snapshot.bytes };
+                Ok(Some((info.sequence_number, codec.decode(&payload)?)))
+            };
+            match loaded.await {
+                Ok(snapshot) => Signal::SnapshotLoaded { snapshot },
+                Err(error) => Signal::SnapshotNotLoaded { error },
+            }
+        });
+    }
+
+    /// Deletes one snapshot.
+    pub(super) fn delete_snapshot(&mut self, stores: Stores, number: SequenceNumber) {
+        let is_refused = !self.has_room();
+        self.push(async move {
+            let deleted = async {
+                refuse_if(is_refused)?;
+                stores.store.delete(&stores.persistence_id, number, None, Some(&stores.claim)).await
+            };
+            match deleted.await {
+                Ok(()) => Signal::SnapshotDeleted { number },
+                Err(error) => Signal::SnapshotNotDeleted { number, error },
+            }
+        });
+    }
+
+    /// Deletes snapshots.
+    pub(super) fn delete_snapshots(&mut self, stores: Stores, criteria: Criteria) {
+        let is_refused = !self.has_room();
+        self.push(async move {
+            let deleted = async {
+                refuse_if(is_refused)?;
+                stores.store.delete_matching(&stores.persistence_id, criteria, Some(&stores.claim)).await
+            };
+            match deleted.await {
+                Ok(()) => Signal::SnapshotsDeleted { criteria },
+                Err(error) => Signal::SnapshotsNotDeleted { criteria, error },
+            }
+        });
+    }
+
+    /// Deletes events up to a number, of which `last` is the highest.
+    pub(super) fn delete_events(&mut self, stores: Stores, to: SequenceNumber, last: SequenceNumber) {
+        if to > last && to != SequenceNumber::MAX {
+            return self.push(ready(Signal::EventsNotDeleted { to, error: DeleteError::Beyond { to, last } }));
+        }
+        let is_refused = !self.has_room();
+        self.push(async move {
+            let deleted = async {
+                refuse_if(is_refused)?;
+                stores.store.delete_to(&stores.persistence_id, to, Deletion::Permanent, Some(&stores.claim)).await
+            };
+            match deleted.await {
+                Ok(()) => Signal::EventsDeleted { to },
+                Err(error) => Signal::EventsNotDeleted { to, error: error.into() },
+            }
+        });
+    }
+}
+
+fn refuse_if(is_refused: bool) -> Result<(), Error> {
+    if is_refused { Err(too_many()) } else { Ok(()) }
+}
+
+fn too_many() -> Error {
+    Error::Unavailable { message: format!("{WAITING_MAX} requests of this actor are waiting already") }
+}

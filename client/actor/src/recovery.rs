@@ -1,0 +1,248 @@
+//! How an actor comes back: the journal is claimed, the newest snapshot that reads is taken, and the events after it are applied.
+//!
+//! Invariants
+//! - The claim comes first: what is replayed is all that any earlier incarnation has stored or ever will.
+//! - A number that the claim does not know of fails the recovery: someone else writes.
+//! - A snapshot that cannot be used is never the reason for a state with a hole: all events are replayed instead, and if the first
+//!   of them are gone, the recovery fails.
+
+use std::time::Duration;
+
+use cairn_client::{Criteria, Error, Payload, SequenceNumber, Snapshot, StoredEvent};
+use futures::StreamExt;
+use tokio::time::timeout;
+
+use crate::behavior::Behavior;
+use crate::context::Context;
+use crate::format::FormatError;
+use crate::kind::ActorKind;
+use crate::store::{Claim, Events, RecoverRequest, Recovered};
+use crate::system::ActorSystem;
+
+/// What an actor recovers at start.
+///
+/// Akka: `Recovery`, `Recover`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Which snapshot may be taken; none takes none. Akka: `fromSnapshot`, `SnapshotSelectionCriteria`
+    pub criteria: Option<Criteria>,
+    /// The last event to replay, inclusive. Akka: `toSequenceNr`
+    pub to: SequenceNumber,
+    /// How many stored events to replay at most. Akka: `replayMax`
+    pub max: u64,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self { criteria: Some(Criteria::LATEST), to: SequenceNumber::MAX, max: u64::MAX }
+    }
+}
+
+impl Recovery {
+    /// Neither snapshot nor events: the actor starts empty, and goes on above the journal's highest number.
+    ///
+    /// Akka: `Recovery.none`, `Recovery.disabled`
+    #[must_use]
+    pub fn none() -> Self {
+        Self { criteria: None, to: SequenceNumber(0), max: 0 }
+    }
+
+    /// Without a snapshot: all events.
+    ///
+    /// Akka: `SnapshotSelectionCriteria.None`
+    #[must_use]
+    pub fn without_snapshot() -> Self {
+        Self { criteria: None, ..Self::default() }
+    }
+
+    fn replays(&self) -> bool {
+        self.to.0 > 0 && self.max > 0
+    }
+}
+
+/// Why an actor did not come back.
+///
+/// Akka: `RecoveryFailure`, `RecoveryTimedOut`, the cause of `RecoveryFailed`
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoveryFailure {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// Nothing came for so long.
+    #[error("nothing came for {0:?}")]
+    TimedOut(Duration),
+    /// A stored event does not become an event.
+    #[error("event {number}: {error}")]
+    Format {
+        /// Which.
+        number: SequenceNumber,
+        /// Why.
+        error: FormatError,
+    },
+    /// An event came out of order, or one that was stored after the claim.
+    #[error("event {number} after {last}, where the highest is {highest}")]
+    Order {
+        /// The number that came.
+        number: SequenceNumber,
+        /// The number before it.
+        last: SequenceNumber,
+        /// The journal's highest number when it was claimed.
+        highest: SequenceNumber,
+    },
+    /// The snapshot cannot be used, and not all events before it are there any more.
+    #[error("the snapshot at {snapshot} cannot be used, and the events before it are deleted: {reason}")]
+    SnapshotNeeded {
+        /// The number of the snapshot.
+        snapshot: SequenceNumber,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// The store gave no claim.
+    #[error("the store gave no claim")]
+    NoClaim,
+    /// A handler panicked.
+    #[error("panicked: {0}")]
+    Panicked(String),
+}
+
+/// A state that has come back.
+pub(crate) struct Restored<S> {
+    pub(crate) state: S,
+    pub(crate) claim: Claim,
+    /// The journal's highest number at the claim.
+    pub(crate) highest: SequenceNumber,
+}
+
+/// Claims the journal and brings the state back.
+pub(crate) async fn recover<B: Behavior>(
+    system: &ActorSystem,
+    kind: &ActorKind<B>,
+    recovery: Recovery,
+    behavior: &mut B,
+    context: &mut Context<B>,
+) -> Result<Restored<B::State>, RecoveryFailure> {
+    let settings = kind.shared();
+    let idle = settings.recovery_idle;
+    let request = RecoverRequest {
+        persistence_id: context.persistence_id().clone(),
+        writer: Some(system.new_writer()),
+        criteria: recovery
+            .criteria
+            .filter(|_| settings.snapshots.is_some())
+            .map(|criteria| Criteria { sequence_number_max: criteria.sequence_number_max.min(recovery.to), ..criteria }),
+        to: recovery.to,
+        max: recovery.max.min(SequenceNumber::MAX.0),
+    };
+    let Recovered { claim, snapshot, mut events, highest } =
+        timeout(idle, system.store().recover(request)).await.map_err(|_| RecoveryFailure::TimedOut(idle))??;
+    let claim = claim.ok_or(RecoveryFailure::NoClaim)?;
+    let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
+    let mut state = None;
+    if let Some(snapshot) = snapshot {
+        let number = snapshot.info.sequence_number;
+        match usable(kind, behavior, snapshot) {
+            Ok(usable) => {
+                state = Some(usable);
+                replay.last = number;
+                context.last_sequence_number = number;
+                context.snapshot_sequence_number = number;
+            }
+            Err(reason) => {
+                tracing::warn!(
+                    persistence_id = %context.persistence_id(), %number, reason,
+                    "a snapshot cannot be used: all events are replayed"
+                );
+                events = system.store().replay(context.persistence_id(), 1..=recovery.to.0, recovery.max);
+                replay.needed = Some((number, reason));
+            }
+        }
+    }
+    let mut state = state.unwrap_or_else(|| behavior.empty_state());
+    if recovery.replays() {
+        replay.run(&mut events, idle, &mut state, behavior, context).await?;
+    }
+    replay.check_end(recovery)?;
+    context.last_sequence_number = replay.last.max(highest);
+    Ok(Restored { state, claim, highest })
+}
+
+/// The state of a snapshot, or why it is none.
+fn usable<B: Behavior>(kind: &ActorKind<B>, behavior: &B, snapshot: Snapshot) -> Result<B::State, String> {
+    let codec = kind.shared().snapshots.as_ref().ok_or("no format for snapshots")?;
+    let info = snapshot.info;
+    let payload = Payload { serializer_id: info.serializer_id, manifest: info.manifest, bytes: snapshot.bytes };
+    let state = codec.decode(&payload).map_err(|error| error.to_string())?;
+    if behavior.accepts_snapshot(&state, info.sequence_number) { Ok(state) } else { Err("not accepted".to_owned()) }
+}
+
+struct Replay<'a, B: Behavior> {
+    kind: &'a ActorKind<B>,
+    highest: SequenceNumber,
+    last: SequenceNumber,
+    /// Stored events so far.
+    count: u64,
+    /// The snapshot that cannot be used, and why: then the events must be there from the first.
+    needed: Option<(SequenceNumber, String)>,
+}
+
+impl<B: Behavior> Replay<'_, B> {
+    async fn run(
+        &mut self,
+        events: &mut Events,
+        idle: Duration,
+        state: &mut B::State,
+        behavior: &mut B,
+        context: &mut Context<B>,
+    ) -> Result<(), RecoveryFailure> {
+        while let Some(stored) = timeout(idle, events.next()).await.map_err(|_| RecoveryFailure::TimedOut(idle))? {
+            let stored = stored?;
+            let number = stored.event.sequence_number;
+            self.check(number)?;
+            self.last = number;
+            self.count += 1;
+            context.last_sequence_number = number;
+            self.apply(&stored, state, behavior, context)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, number: SequenceNumber) -> Result<(), RecoveryFailure> {
+        if number <= self.last || number > self.highest {
+            return Err(RecoveryFailure::Order { number, last: self.last, highest: self.highest });
+        }
+        if self.count == 0 && number.0 > 1 {
+            self.snapshot_needed()?;
+        }
+        Ok(())
+    }
+
+    /// A replay in the place of a snapshot has given at least one event, unless it was not to give any.
+    fn check_end(&self, recovery: Recovery) -> Result<(), RecoveryFailure> {
+        if self.count == 0 && recovery.replays() { self.snapshot_needed() } else { Ok(()) }
+    }
+
+    fn snapshot_needed(&self) -> Result<(), RecoveryFailure> {
+        match &self.needed {
+            Some((snapshot, reason)) if snapshot.0 > 0 => {
+                Err(RecoveryFailure::SnapshotNeeded { snapshot: *snapshot, reason: reason.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn apply(
+        &self,
+        stored: &StoredEvent,
+        state: &mut B::State,
+        behavior: &mut B,
+        context: &mut Context<B>,
+    ) -> Result<(), RecoveryFailure> {
+        let events = self.kind.shared().events.from_journal(stored);
+        let number = stored.event.sequence_number;
+        for event in events.map_err(|error| RecoveryFailure::Format { number, error })? {
+            B::apply(state, &event);
+            behavior.applied(state, &event, context);
+        }
+        Ok(())
+    }
+}
