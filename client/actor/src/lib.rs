@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod backoff;
 pub mod behavior;
 mod cell;
+pub mod circuit_breaker;
 pub mod codec;
 pub mod context;
 pub mod delivery;
