@@ -78,7 +78,8 @@ use cairn_client::{Error, PersistenceId, SequenceNumber};
 
 use crate::context::Context;
 use crate::effect::Effect;
-use crate::format::FormatError;
+use crate::format::{FormatError, Refusal};
+use crate::outbox::Redelivery;
 use crate::recovery::RecoveryFailure;
 use crate::signal::Signal;
 
@@ -109,10 +110,38 @@ pub trait Behavior: Sized + Send + 'static {
     /// Akka: `commandHandler`, `receiveCommand`, `Command`
     fn handle(&mut self, state: &Self::State, command: Self::Command, context: &mut Context<Self>) -> Effect<Self>;
 
-    /// Told of each event after it was applied, at recovery ([`Context::is_recovering`]) and live: where at-least-once deliveries are
-    /// noted. Does nothing unless it is overridden.
-    fn applied(&mut self, state: &Self::State, event: &Self::Event, context: &mut Context<Self>) {
+    /// Told of each event after it was applied, at recovery ([`Context::is_recovering`]) and live: where messages are
+    /// [delivered](crate::outbox::Outbox::deliver) and confirmed. Does nothing unless it is overridden.
+    ///
+    /// Akka: `updateState` of an `AtLeastOnceDelivery`
+    ///
+    /// # Errors
+    /// Fails the recovery, or the actor.
+    fn applied(&mut self, state: &Self::State, event: &Self::Event, context: &mut Context<Self>) -> Result<(), Refusal> {
         let _ = (state, event, context);
+        Ok(())
+    }
+
+    /// The actor's deliveries: what is overdue is sent again in their name. None unless it is overridden.
+    ///
+    /// Akka: `AtLeastOnceDelivery`, `GuaranteedDeliveryActor`
+    fn outbox(&mut self) -> Option<&mut dyn Redelivery<Self::Command>> {
+        None
+    }
+
+    /// Puts into the state what a snapshot of it shall hold, too: deliveries, say. Does nothing unless it is overridden.
+    ///
+    /// Akka: `getDeliverySnapshot`
+    fn before_snapshot(&self, state: &mut Self::State) {
+        let _ = state;
+    }
+
+    /// Takes from a recovered snapshot what [`before_snapshot`](Self::before_snapshot) put there. Does nothing unless it is
+    /// overridden.
+    ///
+    /// Akka: `setDeliverySnapshot`
+    fn after_snapshot(&mut self, state: &mut Self::State) {
+        let _ = state;
     }
 
     /// Whether a snapshot that was read shall be the state; if not, all events are replayed. Yes unless it is overridden.

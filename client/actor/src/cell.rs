@@ -10,6 +10,8 @@
 mod encoding;
 mod maintenance;
 mod pending;
+mod redelivering;
+mod retaining;
 mod stash;
 mod writing;
 
@@ -26,17 +28,19 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::behavior::{Behavior, PersistFailure, PersistOutcome, PersistRejected};
 use crate::context::Context;
-use crate::effect::{Defer, Effect, Handler, Maintain, Persist, Step};
+use crate::effect::{Defer, Effect, Handler, Persist, Step};
 use crate::kind::{ActorKind, StashOverflow};
 use crate::mailbox::{Asked, Mailbox, Taken};
 use crate::recovery::{Recovery, RecoveryFailure, Restored, recover};
-use crate::signal::{Signal, SnapshotError};
+use crate::retention::{RetentionCycle, SnapshotDue};
+use crate::signal::Signal;
 use crate::supervisor::panic_message;
 use crate::system::ActorSystem;
 
 use encoding::{encode, numbered};
-use maintenance::{Maintenance, Stores};
+use maintenance::{Maintenance, Origin, Stores};
 use pending::{Entry, Front, Pending, Persisted, Storing, Work};
+use redelivering::Redelivering;
 use stash::Stash;
 use writing::{WriteFailure, write_until_known};
 
@@ -72,6 +76,8 @@ pub(crate) struct Cell<B: Behavior> {
     is_draining: bool,
     write: Option<InFlight>,
     maintenance: Maintenance<B::State>,
+    retention: RetentionCycle,
+    redelivering: Redelivering,
     stash: Stash<B::Command>,
     idle: Idle,
     ending: Option<Ending>,
@@ -92,7 +98,9 @@ struct Idle {
 /// What comes to an actor.
 enum Input<B: Behavior> {
     Written(Result<WriteReply, WriteFailure>, SequenceNumber),
-    Signal(Signal<B::State>),
+    Signal(Origin, Signal<B::State>),
+    /// A delivery may be overdue.
+    Redeliver,
     Command(B::Command),
     Asked(Asked),
     Idle,
@@ -118,7 +126,7 @@ impl<B: Behavior> Cell<B> {
                 return Err(Ending::Failed(failure.to_string()));
             }
         };
-        let Restored { state, claim, highest } = restored;
+        let Restored { state, claim, highest, replayed } = restored;
         context.is_recovering = false;
         let stores = Stores { store: system.store().clone(), persistence_id: mailbox.persistence_id().clone(), claim };
         let mut cell = Box::new(Self {
@@ -134,11 +142,13 @@ impl<B: Behavior> Cell<B> {
             is_draining: false,
             write: None,
             maintenance: Maintenance::new(),
+            retention: RetentionCycle::default(),
+            redelivering: Redelivering::default(),
             stash: Stash::new(mailbox.clone()),
             idle: Idle { since: Instant::now(), timer: None },
             ending: None,
         });
-        cell.on_recovered();
+        cell.on_recovered(replayed);
         drop(permit);
         Ok(cell)
     }
@@ -156,7 +166,11 @@ impl<B: Behavior> Cell<B> {
         }
     }
 
-    fn on_recovered(&mut self) {
+    fn on_recovered(&mut self, replayed: u64) {
+        self.snapshot_if(self.kind.shared().retention.due_after_recovery(replayed));
+        if let Some(outbox) = self.behavior.outbox() {
+            self.stash.bring(outbox.recovered(Instant::now()));
+        }
         let effect = self.behavior.recovery_completed(&self.state, &mut self.context);
         self.carry_out(effect);
         self.flush();
@@ -170,8 +184,11 @@ impl<B: Behavior> Cell<B> {
             self.write = None;
             return Poll::Ready(Input::Written(answer, last));
         }
-        if let Poll::Ready(signal) = self.maintenance.poll(cx) {
-            return Poll::Ready(Input::Signal(signal));
+        if let Poll::Ready((origin, signal)) = self.maintenance.poll(cx) {
+            return Poll::Ready(Input::Signal(origin, signal));
+        }
+        if self.redelivering.poll(self.behavior.outbox(), cx).is_ready() {
+            return Poll::Ready(Input::Redeliver);
         }
         if self.pending.keeps_commands_back() || self.pending.len() >= PENDING_MAX {
             return Poll::Pending;
@@ -187,14 +204,19 @@ impl<B: Behavior> Cell<B> {
         self.pending.is_empty() && self.maintenance.is_idle()
     }
 
-    /// What was put aside would be forgotten by an actor that stops, but not by one that rests.
-    fn can_obey(&self, asked: Asked) -> bool {
-        self.is_at_leisure() && (asked == Asked::Stop || self.stash.is_empty())
+    /// An actor that has put commands aside, or waits for confirmations, does not rest.
+    fn can_rest(&mut self) -> bool {
+        let confirmed = self.behavior.outbox().is_none_or(|outbox| outbox.next_tick().is_none());
+        confirmed && self.stash.is_empty() && self.is_at_leisure()
+    }
+
+    fn can_obey(&mut self, asked: Asked) -> bool {
+        if asked == Asked::Stop { self.is_at_leisure() } else { self.can_rest() }
     }
 
     fn poll_idle(&mut self, cx: &mut TaskContext<'_>) -> Poll<Input<B>> {
         let Some(after) = self.kind.shared().passivate_after else { return Poll::Pending };
-        if !self.context.can_rest() || !self.is_at_leisure() || !self.stash.is_empty() {
+        if !self.context.can_rest() || !self.can_rest() {
             return Poll::Pending;
         }
         let Idle { since, timer } = &mut self.idle;
@@ -211,18 +233,19 @@ impl<B: Behavior> Cell<B> {
     }
 
     fn on_input(&mut self, input: Input<B>) {
-        if self.kind.shared().passivate_after.is_some() {
+        if self.kind.shared().passivate_after.is_some() && !matches!(input, Input::Redeliver) {
             self.idle.since = Instant::now();
         }
         match input {
             Input::Written(answer, last) => self.on_written(answer, last),
-            Input::Signal(signal) => {
-                if let Signal::SnapshotSaved { number, .. } = signal {
-                    self.context.snapshot_sequence_number = number;
-                }
-                let effect = self.behavior.on_signal(signal, &self.state, &mut self.context);
-                self.carry_out(effect);
+            Input::Signal(origin, signal) => {
+                self.on_signal(origin, signal);
                 self.drain();
+            }
+            Input::Redeliver => {
+                if let Some(outbox) = self.behavior.outbox() {
+                    self.stash.bring(outbox.tick(Instant::now()));
+                }
             }
             Input::Command(command) => {
                 let effect = self.behavior.handle(&self.state, command, &mut self.context);
@@ -338,15 +361,20 @@ impl<B: Behavior> Cell<B> {
     /// Applies events that are stored, and runs their handlers.
     fn apply(&mut self, persisted: Persisted<B>) {
         let Persisted { events, mut each, then, .. } = persisted;
+        let mut due = SnapshotDue::No;
         for (event, number) in events {
-            self.context.last_sequence_number = number.max(self.context.last_sequence_number);
+            let last = std::mem::replace(&mut self.context.last_sequence_number, number);
             B::apply(&mut self.state, &event);
-            self.behavior.applied(&self.state, &event, &mut self.context);
+            if let Err(refusal) = self.behavior.applied(&self.state, &event, &mut self.context) {
+                return self.end(Ending::Failed(refusal.to_string()));
+            }
+            due = due.max(self.due(&event, last, number));
             if let Some(each) = &mut each {
                 let effect = each(&event, &self.state, &mut self.context);
                 self.carry_out(effect);
             }
         }
+        self.snapshot_if(due);
         then.into_iter().for_each(|handler| self.run_handler(handler));
     }
 
@@ -405,25 +433,6 @@ impl<B: Behavior> Cell<B> {
             PersistOutcome::Superseded => Ending::Superseded,
             PersistOutcome::NotStored | PersistOutcome::Unknown => Ending::Failed(failure.error.to_string()),
         });
-    }
-
-    fn maintain(&mut self, maintain: Maintain) {
-        let stores = self.stores.clone();
-        match maintain {
-            Maintain::SaveSnapshot => {
-                let codec = self.kind.shared().snapshots.as_ref();
-                let payload = codec.ok_or(SnapshotError::NoFormat).and_then(|codec| Ok(codec.encode(&self.state)?));
-                self.maintenance.save(stores, self.context.last_sequence_number, payload);
-            }
-            Maintain::LoadSnapshot(criteria) => {
-                self.maintenance.load(stores, criteria, self.kind.shared().snapshots.clone());
-            }
-            Maintain::DeleteSnapshot(number) => self.maintenance.delete_snapshot(stores, number),
-            Maintain::DeleteSnapshots(criteria) => self.maintenance.delete_snapshots(stores, criteria),
-            Maintain::DeleteEvents(to) => {
-                self.maintenance.delete_events(stores, to, self.context.last_sequence_number);
-            }
-        }
     }
 }
 

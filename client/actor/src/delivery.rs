@@ -247,6 +247,12 @@ impl<D: Clone, M: Clone> Delivery<D, M> {
         self.waiting.len()
     }
 
+    /// Whether so many more messages could be delivered.
+    #[must_use]
+    pub fn has_room(&self, messages: usize) -> bool {
+        self.waiting.len().saturating_add(messages) <= self.settings.unconfirmed_max
+    }
+
     /// All that is to be known, for a snapshot of the actor.
     ///
     /// Akka: `AtLeastOnceDelivery.getDeliverySnapshot`, `GetDeliverySnapshot`.

@@ -9,6 +9,8 @@ use crate::backoff::Backoff;
 use crate::behavior::Behavior;
 use crate::format::{Codec, EventFormat};
 use crate::recovery::Recovery;
+use crate::replay_filter::ReplayFilterSettings;
+use crate::retention::Retention;
 
 /// Commands that may wait for an actor by default (contract 3.5).
 const ROOM_DEFAULT: usize = 4096;
@@ -36,6 +38,8 @@ pub(crate) struct Shared<B: Behavior> {
     pub(crate) write_retry: WriteRetry,
     pub(crate) supervision: Supervision,
     pub(crate) passivate_after: Option<Duration>,
+    pub(crate) retention: Retention<B::State, B::Event>,
+    pub(crate) replay_filter: Option<ReplayFilterSettings>,
 }
 
 /// What becomes of a command that is put aside where no more have room.
@@ -122,6 +126,8 @@ impl<B: Behavior> Clone for Shared<B> {
             write_retry: self.write_retry,
             supervision: self.supervision,
             passivate_after: self.passivate_after,
+            retention: self.retention.clone(),
+            replay_filter: self.replay_filter,
         }
     }
 }
@@ -141,6 +147,8 @@ impl<B: Behavior> ActorKind<B> {
             write_retry: WriteRetry::default(),
             supervision: Supervision::default(),
             passivate_after: None,
+            retention: Retention::disabled(),
+            replay_filter: None,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -159,6 +167,23 @@ impl<B: Behavior> ActorKind<B> {
     #[must_use]
     pub fn recovery(self, recovery: Recovery) -> Self {
         self.with(|shared| shared.recovery = recovery)
+    }
+
+    /// When snapshots are taken, and what is deleted behind them; none and nothing by default.
+    ///
+    /// Akka: `withRetention`, `snapshotWhen`
+    #[must_use]
+    pub fn retention(self, retention: Retention<B::State, B::Event>) -> Self {
+        self.with(|shared| shared.retention = retention)
+    }
+
+    /// Filters what is recovered: for events that were imported from journals in which writers could overlap. A journal of Cairn
+    /// needs none, and by default there is none.
+    ///
+    /// Akka: `replay-filter`
+    #[must_use]
+    pub fn replay_filter(self, settings: ReplayFilterSettings) -> Self {
+        self.with(|shared| shared.replay_filter = Some(settings))
     }
 
     /// How long recovery may be silent before it has failed; 30 s by default.

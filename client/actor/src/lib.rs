@@ -15,6 +15,7 @@ pub mod effect;
 pub mod format;
 pub mod kind;
 mod mailbox;
+pub mod outbox;
 pub mod recovery;
 pub mod registry;
 pub mod replay_filter;

@@ -16,6 +16,7 @@ use crate::behavior::Behavior;
 use crate::context::Context;
 use crate::format::FormatError;
 use crate::kind::ActorKind;
+use crate::replay_filter::FilteredEvents;
 use crate::store::{Claim, Events, RecoverRequest, Recovered};
 use crate::system::ActorSystem;
 
@@ -79,6 +80,14 @@ pub enum RecoveryFailure {
         /// Why.
         error: FormatError,
     },
+    /// The actor refused an event that was applied.
+    #[error("event {number}: {reason}")]
+    Refused {
+        /// Which.
+        number: SequenceNumber,
+        /// What it said.
+        reason: String,
+    },
     /// An event came out of order, or one that was stored after the claim.
     #[error("event {number} after {last}, where the highest is {highest}")]
     Order {
@@ -111,6 +120,8 @@ pub(crate) struct Restored<S> {
     pub(crate) claim: Claim,
     /// The journal's highest number at the claim.
     pub(crate) highest: SequenceNumber,
+    /// How many stored events were replayed.
+    pub(crate) replayed: u64,
 }
 
 /// Claims the journal and brings the state back.
@@ -136,12 +147,14 @@ pub(crate) async fn recover<B: Behavior>(
     let Recovered { claim, snapshot, mut events, highest } =
         timeout(idle, system.store().recover(request)).await.map_err(|_| RecoveryFailure::TimedOut(idle))??;
     let claim = claim.ok_or(RecoveryFailure::NoClaim)?;
+    events = filtered(kind, context, events);
     let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
     let mut state = None;
     if let Some(snapshot) = snapshot {
         let number = snapshot.info.sequence_number;
         match usable(kind, behavior, snapshot) {
-            Ok(usable) => {
+            Ok(mut usable) => {
+                behavior.after_snapshot(&mut usable);
                 state = Some(usable);
                 replay.last = number;
                 context.last_sequence_number = number;
@@ -152,7 +165,8 @@ pub(crate) async fn recover<B: Behavior>(
                     persistence_id = %context.persistence_id(), %number, reason,
                     "a snapshot cannot be used: all events are replayed"
                 );
-                events = system.store().replay(context.persistence_id(), 1..=recovery.to.0, recovery.max);
+                let all = system.store().replay(context.persistence_id(), 1..=recovery.to.0, recovery.max);
+                events = filtered(kind, context, all);
                 replay.needed = Some((number, reason));
             }
         }
@@ -163,7 +177,15 @@ pub(crate) async fn recover<B: Behavior>(
     }
     replay.check_end(recovery)?;
     context.last_sequence_number = replay.last.max(highest);
-    Ok(Restored { state, claim, highest })
+    Ok(Restored { state, claim, highest, replayed: replay.count })
+}
+
+/// The events through the filter, if the kind has one.
+fn filtered<B: Behavior>(kind: &ActorKind<B>, context: &Context<B>, events: Events) -> Events {
+    match kind.shared().replay_filter {
+        Some(settings) => FilteredEvents::new(context.persistence_id().clone(), events, settings).boxed(),
+        None => events,
+    }
 }
 
 /// The state of a snapshot, or why it is none.
@@ -198,16 +220,18 @@ impl<B: Behavior> Replay<'_, B> {
             let stored = stored?;
             let number = stored.event.sequence_number;
             self.check(number)?;
-            self.last = number;
+            self.last = number.max(self.last);
             self.count += 1;
-            context.last_sequence_number = number;
+            context.last_sequence_number = self.last;
             self.apply(&stored, state, behavior, context)?;
         }
         Ok(())
     }
 
     fn check(&self, number: SequenceNumber) -> Result<(), RecoveryFailure> {
-        if number <= self.last || number > self.highest {
+        // A filter has an opinion of its own about the order.
+        let is_in_order = number > self.last || self.kind.shared().replay_filter.is_some();
+        if !is_in_order || number > self.highest {
             return Err(RecoveryFailure::Order { number, last: self.last, highest: self.highest });
         }
         if self.count == 0 && number.0 > 1 {
@@ -241,7 +265,8 @@ impl<B: Behavior> Replay<'_, B> {
         let number = stored.event.sequence_number;
         for event in events.map_err(|error| RecoveryFailure::Format { number, error })? {
             B::apply(state, &event);
-            behavior.applied(state, &event, context);
+            let applied = behavior.applied(state, &event, context);
+            applied.map_err(|refusal| RecoveryFailure::Refused { number, reason: refusal.to_string() })?;
         }
         Ok(())
     }

@@ -23,10 +23,19 @@ pub(super) struct Stores {
     pub(super) claim: Claim,
 }
 
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An effect, or a snapshot that stands alone.
+    Actor,
+    /// A cycle of retention.
+    Cycle,
+}
+
 /// What is under way, and what waits.
 pub(super) struct Maintenance<S> {
     /// The first one is under way.
-    requests: VecDeque<BoxFuture<'static, Signal<S>>>,
+    requests: VecDeque<(Origin, BoxFuture<'static, Signal<S>>)>,
 }
 
 impl<S: Send + 'static> Maintenance<S> {
@@ -39,18 +48,19 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// How the one under way ended.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Signal<S>> {
-        let Some(request) = self.requests.front_mut() else { return Poll::Pending };
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Origin, Signal<S>)> {
+        let Some((origin, request)) = self.requests.front_mut() else { return Poll::Pending };
+        let origin = *origin;
         let signal = std::task::ready!(request.as_mut().poll(cx));
         self.requests.pop_front();
         if self.requests.is_empty() {
             self.requests = VecDeque::new();
         }
-        Poll::Ready(signal)
+        Poll::Ready((origin, signal))
     }
 
-    fn push(&mut self, request: impl Future<Output = Signal<S>> + Send + 'static) {
-        self.requests.push_back(request.boxed());
+    fn push(&mut self, origin: Origin, request: impl Future<Output = Signal<S>> + Send + 'static) {
+        self.requests.push_back((origin, request.boxed()));
     }
 
     /// Whether one more may wait.
@@ -59,9 +69,15 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Saves a snapshot that is bytes already, or tells why it is none.
-    pub(super) fn save(&mut self, stores: Stores, number: SequenceNumber, payload: Result<Payload, SnapshotError>) {
+    pub(super) fn save(
+        &mut self,
+        origin: Origin,
+        stores: Stores,
+        number: SequenceNumber,
+        payload: Result<Payload, SnapshotError>,
+    ) {
         let payload = if self.has_room() { payload } else { Err(SnapshotError::Store(too_many())) };
-        self.push(async move {
+        self.push(origin, async move {
             let saved = async {
                 let snapshot = NewSnapshot { sequence_number: number, payload: payload?, ..NewSnapshot::default() };
                 Ok(stores.store.save(&stores.persistence_id, snapshot, Some(&stores.claim)).await?)
@@ -74,9 +90,9 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Loads a snapshot.
-    pub(super) fn load(&mut self, stores: Stores, criteria: Criteria, codec: Option<Arc<dyn Codec<S>>>) {
+    pub(super) fn load(&mut self, origin: Origin, stores: Stores, criteria: Criteria, codec: Option<Arc<dyn Codec<S>>>) {
         let is_refused = !self.has_room();
-        self.push(async move {
+        self.push(origin, async move {
             let loaded = async {
                 let codec = codec.ok_or(SnapshotError::NoFormat)?;
                 refuse_if(is_refused)?;
@@ -93,9 +109,9 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Deletes one snapshot.
-    pub(super) fn delete_snapshot(&mut self, stores: Stores, number: SequenceNumber) {
+    pub(super) fn delete_snapshot(&mut self, origin: Origin, stores: Stores, number: SequenceNumber) {
         let is_refused = !self.has_room();
-        self.push(async move {
+        self.push(origin, async move {
             let deleted = async {
                 refuse_if(is_refused)?;
                 stores.store.delete(&stores.persistence_id, number, None, Some(&stores.claim)).await
@@ -108,9 +124,9 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Deletes snapshots.
-    pub(super) fn delete_snapshots(&mut self, stores: Stores, criteria: Criteria) {
+    pub(super) fn delete_snapshots(&mut self, origin: Origin, stores: Stores, criteria: Criteria) {
         let is_refused = !self.has_room();
-        self.push(async move {
+        self.push(origin, async move {
             let deleted = async {
                 refuse_if(is_refused)?;
                 stores.store.delete_matching(&stores.persistence_id, criteria, Some(&stores.claim)).await
@@ -123,12 +139,12 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Deletes events up to a number, of which `last` is the highest.
-    pub(super) fn delete_events(&mut self, stores: Stores, to: SequenceNumber, last: SequenceNumber) {
+    pub(super) fn delete_events(&mut self, origin: Origin, stores: Stores, to: SequenceNumber, last: SequenceNumber) {
         if to > last && to != SequenceNumber::MAX {
-            return self.push(ready(Signal::EventsNotDeleted { to, error: DeleteError::Beyond { to, last } }));
+            return self.push(origin, ready(Signal::EventsNotDeleted { to, error: DeleteError::Beyond { to, last } }));
         }
         let is_refused = !self.has_room();
-        self.push(async move {
+        self.push(origin, async move {
             let deleted = async {
                 refuse_if(is_refused)?;
                 stores.store.delete_to(&stores.persistence_id, to, Deletion::Permanent, Some(&stores.claim)).await

@@ -37,6 +37,11 @@ impl<C> Stash<C> {
         }
     }
 
+    /// Brings commands that the actor sends itself, in front of those in the mailbox.
+    pub(super) fn bring(&mut self, commands: Vec<C>) {
+        self.front.extend(commands);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.front.is_empty() && self.aside.is_empty()
     }

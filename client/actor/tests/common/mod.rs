@@ -1,6 +1,8 @@
 //! An actor that does what a test tells it, and notes what happens to it.
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+pub mod meddled;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -180,4 +182,38 @@ pub async fn known<R: Send + 'static>(
     look: impl FnOnce(&Context<Scripted>) -> R + Send + 'static,
 ) -> Result<R, AskError> {
     actor.ask(PATIENCE, |reply_to| run(|_, context| Effect::reply(reply_to, look(context)))).await
+}
+
+/// An actor that does something when it has recovered, and answers with its state.
+pub struct Starting {
+    start: Arc<dyn Fn() -> Effect<Starting> + Send + Sync>,
+}
+
+impl Starting {
+    pub fn kind(start: impl Fn() -> Effect<Self> + Send + Sync + 'static) -> ActorKind<Self> {
+        let start: Arc<dyn Fn() -> Effect<Self> + Send + Sync> = Arc::new(start);
+        ActorKind::new(move |_| Self { start: start.clone() }, Text).snapshots(Text)
+    }
+}
+
+impl Behavior for Starting {
+    type State = Vec<String>;
+    type Command = ReplyTo<Vec<String>>;
+    type Event = String;
+
+    fn empty_state(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn apply(state: &mut Vec<String>, event: &String) {
+        state.push(event.clone());
+    }
+
+    fn handle(&mut self, state: &Vec<String>, command: ReplyTo<Vec<String>>, _: &mut Context<Self>) -> Effect<Self> {
+        Effect::reply(command, state.clone())
+    }
+
+    fn recovery_completed(&mut self, _: &Vec<String>, _: &mut Context<Self>) -> Effect<Self> {
+        (self.start)()
+    }
 }
