@@ -25,3 +25,12 @@ pub mod store;
 mod supervisor;
 pub mod system;
 pub mod tck;
+
+pub use actor_ref::{ActorRef, AskError, ReplyTo, StopReason, TellError};
+pub use behavior::Behavior;
+pub use context::Context;
+pub use effect::Effect;
+pub use kind::{ActorKind, Supervision};
+pub use recovery::Recovery;
+pub use registry::Entities;
+pub use system::{ActorSystem, ManualRecovery};

@@ -11,6 +11,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cairn-api", &["cairn-machine"]),
     ("cairn-client", &["cairn-machine", "cairn-api"]),
     ("cairn-actor", &["cairn-machine", "cairn-client"]),
+    ("cairn-kameo", &["cairn-actor"]),
+    ("cairn-ractor", &["cairn-actor"]),
     ("cairn-node", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api"]),
     ("cairn-simulation", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api", "cairn-client", "cairn-node"]),
     ("cairn-bench", &["cairn-machine", "cairn-client"]),
@@ -23,6 +25,8 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("openraft-rt-tokio", "cairn-raft"),
     ("fjall", "cairn-storage"),
     ("turmoil", "cairn-simulation"),
+    ("kameo", "cairn-kameo"),
+    ("ractor", "cairn-ractor"),
 ];
 
 /// What the rules never import: anything asynchronous, random or stored.

@@ -1,0 +1,139 @@
+//! Persistent actors of Cairn as actors of kameo: they are spawned, linked, supervised and stopped like any other.
+//!
+//! [`Persistent`] stands for one incarnation of a [`Behavior`]. What it is sent it hands to the behaviour in order; how that is
+//! persisted and recovered is `cairn-actor`'s. `examples/account.rs` is a whole program.
+//!
+//! Invariants
+//! - Both end together. A behaviour that fails ends its kameo actor as a panic does, so that kameo's supervision decides what comes next;
+//!   one that is done ends it normally.
+//! - Nothing is restarted twice: the behaviour's own supervision is off.
+
+use cairn_actor::{ActorKind, ActorRef, ActorSystem, AskError, Behavior, ReplyTo, StopReason, Supervision};
+use kameo::Actor;
+use kameo::actor::WeakActorRef;
+use kameo::error::ActorStopReason;
+use kameo::message::{Context, Message};
+use kameo::reply::{DelegatedReply, Reply};
+
+/// What a persistent actor is started with.
+pub struct Setup<B: Behavior> {
+    /// The store, and what all actors share.
+    pub system: ActorSystem,
+    /// What kind of actor it is.
+    pub kind: ActorKind<B>,
+    /// Whose events it has.
+    pub persistence_id: String,
+}
+
+impl<B: Behavior> Clone for Setup<B> {
+    fn clone(&self) -> Self {
+        Self { system: self.system.clone(), kind: self.kind.clone(), persistence_id: self.persistence_id.clone() }
+    }
+}
+
+/// A persistent actor as one of kameo's.
+///
+/// It takes [`Tell`] and [`Ask`]. It is started at once and recovers meanwhile; what it is sent waits.
+pub struct Persistent<B: Behavior> {
+    actor: ActorRef<B::Command>,
+}
+
+/// A command, handed to the behaviour.
+#[derive(Debug)]
+pub struct Tell<C>(pub C);
+
+/// A question: a command that carries where to answer. Others are served while the behaviour looks for the answer.
+pub struct Ask<C, R> {
+    command: Box<dyn FnOnce(ReplyTo<R>) -> C + Send>,
+}
+
+impl<C, R> Ask<C, R> {
+    /// A question, from how its command is made.
+    pub fn new(command: impl FnOnce(ReplyTo<R>) -> C + Send + 'static) -> Self {
+        Self { command: Box::new(command) }
+    }
+}
+
+/// Why a persistent actor does not start, or take a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PersistentError {
+    /// It has no lawful persistence id.
+    NotStarted(String),
+    /// The behaviour has ended.
+    Ended(StopReason),
+}
+
+/// Sent to itself when the behaviour has ended.
+struct Ended(StopReason);
+
+impl<B: Behavior> Actor for Persistent<B> {
+    type Args = Setup<B>;
+    type Error = PersistentError;
+
+    async fn on_start(setup: Setup<B>, myself: kameo::actor::ActorRef<Self>) -> Result<Self, PersistentError> {
+        let Setup { system, kind, persistence_id } = setup;
+        let actor = system.spawn(&kind.supervision(Supervision::STOP), persistence_id);
+        let actor = actor.map_err(|error| PersistentError::NotStarted(error.to_string()))?;
+        let (watched, myself) = (actor.clone(), myself.downgrade());
+        tokio::spawn(async move {
+            let reason = watched.stopped().await;
+            if let Some(myself) = myself.upgrade() {
+                // An actor that is gone needs no word of it.
+                drop(myself.tell(Ended(reason)).await);
+            }
+        });
+        Ok(Self { actor })
+    }
+
+    /// The behaviour handles what it was sent before, then it stops too.
+    async fn on_stop(&mut self, _: WeakActorRef<Self>, _: ActorStopReason) -> Result<(), PersistentError> {
+        self.actor.stop();
+        self.actor.stopped().await;
+        Ok(())
+    }
+}
+
+impl<B: Behavior> Message<Tell<B::Command>> for Persistent<B> {
+    type Reply = Result<(), PersistentError>;
+
+    async fn handle(&mut self, Tell(command): Tell<B::Command>, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        match self.actor.tell(command).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(PersistentError::Ended(self.actor.stopped().await)),
+        }
+    }
+}
+
+impl<B, R> Message<Ask<B::Command, R>> for Persistent<B>
+where
+    B: Behavior,
+    R: Reply<Value = R>,
+{
+    type Reply = DelegatedReply<Result<R, AskError>>;
+
+    async fn handle(&mut self, ask: Ask<B::Command, R>, context: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        let (reply_to, answer) = ReplyTo::new();
+        let sent = self.actor.tell((ask.command)(reply_to)).await;
+        context.spawn(async move {
+            match sent {
+                Ok(()) => answer.await.map_err(|_| AskError::NoAnswer),
+                Err(_) => Err(AskError::Stopped),
+            }
+        })
+    }
+}
+
+impl<B: Behavior> Message<Ended> for Persistent<B> {
+    type Reply = Result<(), PersistentError>;
+
+    async fn handle(&mut self, Ended(reason): Ended, context: &mut Context<Self, Self::Reply>) -> Self::Reply {
+        match reason {
+            StopReason::Done => {
+                context.stop();
+                Ok(())
+            }
+            // An error that nobody takes is a panic to kameo.
+            failed => Err(PersistentError::Ended(failed)),
+        }
+    }
+}
