@@ -34,6 +34,8 @@ struct Shared {
     /// A permit for each write that may begin.
     gate: Semaphore,
     recovering: Mutex<Recovering>,
+    /// What recoveries call the highest number.
+    highest: Mutex<Option<SequenceNumber>>,
 }
 
 /// How many recoveries were under way at once.
@@ -64,6 +66,7 @@ impl Meddled {
             writes: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             recovering: Mutex::default(),
+            highest: Mutex::default(),
         };
         Self { inner, shared: Arc::new(shared) }
     }
@@ -101,6 +104,11 @@ impl Meddled {
 
     pub fn raw_writes(&self) -> Vec<Write> {
         lock(&self.shared.writes).clone()
+    }
+
+    /// Makes recoveries claim that this is the highest number.
+    pub fn pretend_highest(&self, highest: u64) {
+        *lock(&self.shared.highest) = Some(SequenceNumber(highest));
     }
 
     pub fn recovering(&self) -> Recovering {
@@ -144,6 +152,7 @@ impl JournalStore for Meddled {
                 let _ = &counted;
             });
             recovered.events = Box::pin(events);
+            recovered.highest = lock(&self.shared.highest).unwrap_or(recovered.highest);
             Ok(recovered)
         })
     }
