@@ -8,11 +8,9 @@
 //! - Between the registration of what keeps commands back and its handlers, no command is handled.
 
 mod encoding;
-mod maintenance;
 mod pending;
 mod redelivering;
 mod retaining;
-mod stash;
 mod writing;
 
 use std::collections::VecDeque;
@@ -31,17 +29,18 @@ use crate::context::Context;
 use crate::effect::{Defer, Effect, Handler, Persist, Step};
 use crate::kind::{ActorKind, StashOverflow};
 use crate::mailbox::{Asked, Mailbox, Taken};
+use crate::maintenance::{Maintenance, Origin, Stores};
 use crate::recovery::{Recovery, RecoveryFailure, Restored, recover};
 use crate::retention::{RetentionCycle, SnapshotDue};
 use crate::signal::Signal;
+use crate::stash::Stash;
+use crate::store::Claim;
 use crate::supervisor::panic_message;
 use crate::system::ActorSystem;
 
 use encoding::{encode, numbered};
-use maintenance::{Maintenance, Origin, Stores};
 use pending::{Entry, Front, Pending, Persisted, Storing, Work};
 use redelivering::Redelivering;
-use stash::Stash;
 use writing::{WriteFailure, write_until_known};
 
 /// Handlers that may be pending before commands are kept back, whatever kind they are.
@@ -67,6 +66,7 @@ pub(crate) struct Cell<B: Behavior> {
     state: B::State,
     context: Context<B>,
     stores: Stores,
+    claim: Claim,
     /// The highest number that an event has taken.
     numbered: SequenceNumber,
     /// The journal's highest number, as the next write expects it.
@@ -128,7 +128,8 @@ impl<B: Behavior> Cell<B> {
         };
         let Restored { state, claim, highest, replayed } = restored;
         context.is_recovering = false;
-        let stores = Stores { store: system.store().clone(), persistence_id: mailbox.persistence_id().clone(), claim };
+        let persistence_id = mailbox.persistence_id().clone();
+        let stores = Stores { store: system.store().clone(), persistence_id, claim: Some(claim.clone()) };
         let mut cell = Box::new(Self {
             system: system.clone(),
             kind: kind.clone(),
@@ -137,6 +138,7 @@ impl<B: Behavior> Cell<B> {
             numbered: context.last_sequence_number,
             context,
             stores,
+            claim,
             highest,
             pending: Pending::new(),
             is_draining: false,
@@ -386,8 +388,8 @@ impl<B: Behavior> Cell<B> {
         let Some(batch) = self.pending.next_batch() else { return };
         let write = Write {
             persistence_id: self.stores.persistence_id.clone(),
-            writer: self.stores.claim.writer.clone(),
-            epoch: Some(self.stores.claim.epoch),
+            writer: self.claim.writer.clone(),
+            epoch: Some(self.claim.epoch),
             after: Some(self.highest),
             atomic_writes: batch.atomic_writes,
         };

@@ -3,9 +3,9 @@
 use cairn_client::SequenceNumber;
 
 use super::Cell;
-use super::maintenance::Origin;
 use crate::behavior::Behavior;
 use crate::effect::Maintain;
+use crate::maintenance::Origin;
 use crate::retention::{RetentionStep, SnapshotDue};
 use crate::signal::{Signal, SnapshotError};
 

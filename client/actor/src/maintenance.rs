@@ -17,15 +17,16 @@ const WAITING_MAX: usize = 256;
 
 /// The stores, in the name of one incarnation.
 #[derive(Clone)]
-pub(super) struct Stores {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) persistence_id: PersistenceId,
-    pub(super) claim: Claim,
+pub(crate) struct Stores {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) persistence_id: PersistenceId,
+    /// None for whoever claims nothing, and fences nobody.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(crate) enum Origin {
     /// An effect, or a snapshot that stands alone.
     Actor,
     /// A cycle of retention.
@@ -33,22 +34,22 @@ pub(super) enum Origin {
 }
 
 /// What is under way, and what waits.
-pub(super) struct Maintenance<S> {
+pub(crate) struct Maintenance<S> {
     /// The first one is under way.
     requests: VecDeque<(Origin, BoxFuture<'static, Signal<S>>)>,
 }
 
 impl<S: Send + 'static> Maintenance<S> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { requests: VecDeque::new() }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.requests.is_empty()
     }
 
     /// How the one under way ended.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Origin, Signal<S>)> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(Origin, Signal<S>)> {
         let Some((origin, request)) = self.requests.front_mut() else { return Poll::Pending };
         let origin = *origin;
         let signal = std::task::ready!(request.as_mut().poll(cx));
@@ -69,7 +70,7 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Saves a snapshot that is bytes already, or tells why it is none.
-    pub(super) fn save(
+    pub(crate) fn save(
         &mut self,
         origin: Origin,
         stores: Stores,
@@ -80,7 +81,7 @@ impl<S: Send + 'static> Maintenance<S> {
         self.push(origin, async move {
             let saved = async {
                 let snapshot = NewSnapshot { sequence_number: number, payload: payload?, ..NewSnapshot::default() };
-                Ok(stores.store.save(&stores.persistence_id, snapshot, Some(&stores.claim)).await?)
+                Ok(stores.store.save(&stores.persistence_id, snapshot, stores.claim.as_ref()).await?)
             };
             match saved.await {
                 Ok(timestamp) => Signal::SnapshotSaved { number, timestamp },
@@ -90,7 +91,7 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Loads a snapshot.
-    pub(super) fn load(&mut self, origin: Origin, stores: Stores, criteria: Criteria, codec: Option<Arc<dyn Codec<S>>>) {
+    pub(crate) fn load(&mut self, origin: Origin, stores: Stores, criteria: Criteria, codec: Option<Arc<dyn Codec<S>>>) {
         let is_refused = !self.has_room();
         self.push(origin, async move {
             let loaded = async {
@@ -109,12 +110,12 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Deletes one snapshot.
-    pub(super) fn delete_snapshot(&mut self, origin: Origin, stores: Stores, number: SequenceNumber) {
+    pub(crate) fn delete_snapshot(&mut self, origin: Origin, stores: Stores, number: SequenceNumber) {
         let is_refused = !self.has_room();
         self.push(origin, async move {
             let deleted = async {
                 refuse_if(is_refused)?;
-                stores.store.delete(&stores.persistence_id, number, None, Some(&stores.claim)).await
+                stores.store.delete(&stores.persistence_id, number, None, stores.claim.as_ref()).await
             };
             match deleted.await {
                 Ok(()) => Signal::SnapshotDeleted { number },
@@ -124,12 +125,12 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Deletes snapshots.
-    pub(super) fn delete_snapshots(&mut self, origin: Origin, stores: Stores, criteria: Criteria) {
+    pub(crate) fn delete_snapshots(&mut self, origin: Origin, stores: Stores, criteria: Criteria) {
         let is_refused = !self.has_room();
         self.push(origin, async move {
             let deleted = async {
                 refuse_if(is_refused)?;
-                stores.store.delete_matching(&stores.persistence_id, criteria, Some(&stores.claim)).await
+                stores.store.delete_matching(&stores.persistence_id, criteria, stores.claim.as_ref()).await
             };
             match deleted.await {
                 Ok(()) => Signal::SnapshotsDeleted { criteria },
@@ -139,7 +140,7 @@ impl<S: Send + 'static> Maintenance<S> {
     }
 
     /// Deletes events up to a number, of which `last` is the highest.
-    pub(super) fn delete_events(&mut self, origin: Origin, stores: Stores, to: SequenceNumber, last: SequenceNumber) {
+    pub(crate) fn delete_events(&mut self, origin: Origin, stores: Stores, to: SequenceNumber, last: SequenceNumber) {
         if to > last && to != SequenceNumber::MAX {
             return self.push(origin, ready(Signal::EventsNotDeleted { to, error: DeleteError::Beyond { to, last } }));
         }
@@ -147,7 +148,7 @@ impl<S: Send + 'static> Maintenance<S> {
         self.push(origin, async move {
             let deleted = async {
                 refuse_if(is_refused)?;
-                stores.store.delete_to(&stores.persistence_id, to, Deletion::Permanent, Some(&stores.claim)).await
+                stores.store.delete_to(&stores.persistence_id, to, Deletion::Permanent, stores.claim.as_ref()).await
             };
             match deleted.await {
                 Ok(()) => Signal::EventsDeleted { to },

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use crate::mailbox::{Mailbox, Taken};
 
-pub(super) struct Stash<C> {
+pub(crate) struct Stash<C> {
     /// Brought back: before all that is in the mailbox.
     front: VecDeque<C>,
     aside: VecDeque<C>,
@@ -14,12 +14,12 @@ pub(super) struct Stash<C> {
 }
 
 impl<C> Stash<C> {
-    pub(super) fn new(mailbox: Arc<Mailbox<C>>) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox<C>>) -> Self {
         Self { front: VecDeque::new(), aside: VecDeque::new(), mailbox }
     }
 
     /// Puts a command aside, unless so many are already: then it is given back.
-    pub(super) fn put_aside(&mut self, command: C, room: usize) -> Result<(), C> {
+    pub(crate) fn put_aside(&mut self, command: C, room: usize) -> Result<(), C> {
         if self.aside.len() >= room {
             return Err(command);
         }
@@ -28,7 +28,7 @@ impl<C> Stash<C> {
     }
 
     /// Brings back so many, in front of all others and in their order.
-    pub(super) fn bring_back(&mut self, count: usize) {
+    pub(crate) fn bring_back(&mut self, count: usize) {
         let count = count.min(self.aside.len());
         // Not before those that were brought back earlier.
         self.front.extend(self.aside.drain(..count));
@@ -38,16 +38,16 @@ impl<C> Stash<C> {
     }
 
     /// Brings commands that the actor sends itself, in front of those in the mailbox.
-    pub(super) fn bring(&mut self, commands: Vec<C>) {
+    pub(crate) fn bring(&mut self, commands: Vec<C>) {
         self.front.extend(commands);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.front.is_empty() && self.aside.is_empty()
     }
 
     /// The next command.
-    pub(super) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<C>> {
+    pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Taken<C>> {
         match self.front.pop_front() {
             Some(command) => Poll::Ready(Taken::Command(command)),
             None => self.mailbox.poll_take(cx),
