@@ -11,11 +11,9 @@
 //! use cairn_actor::context::Context;
 //! use cairn_actor::effect::Effect;
 //! use cairn_actor::actor_ref::ReplyTo;
-//! use cairn_actor::format::{EventFormat, FormatError};
 //! use cairn_actor::kind::ActorKind;
 //! use cairn_actor::system::ActorSystem;
 //! use cairn_client::memory::MemoryCairn;
-//! use cairn_client::{NewEvent, StoredEvent};
 //!
 //! struct Counter;
 //!
@@ -45,28 +43,9 @@
 //!     }
 //! }
 //!
-//! struct Text;
-//!
-//! impl EventFormat<u64> for Text {
-//!     fn to_journal(&self, event: &u64) -> Result<Vec<NewEvent>, FormatError> {
-//!         Ok(vec![event.to_string().into()])
-//!     }
-//!
-//!     fn from_journal(&self, stored: &StoredEvent) -> Result<Vec<u64>, FormatError> {
-//!         let payload = &stored.event.payload;
-//!         let text = std::str::from_utf8(&payload.bytes).ok();
-//!         let event = text.and_then(|text| text.parse().ok()).ok_or_else(|| FormatError {
-//!             message: "not a number".to_owned(),
-//!             serializer_id: payload.serializer_id,
-//!             manifest: payload.manifest.clone(),
-//!         })?;
-//!         Ok(vec![event])
-//!     }
-//! }
-//!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let system = ActorSystem::new(MemoryCairn::new().client());
-//! let counters = system.entities(ActorKind::new(|_| Counter, Text));
+//! let counters = system.entities(ActorKind::cbor(|_| Counter));
 //! let counter = counters.get("counter-1")?;
 //! counter.tell(Command::Add(20)).await.map_err(|_| "stopped")?;
 //! counter.tell(Command::Add(22)).await.map_err(|_| "stopped")?;

@@ -51,13 +51,18 @@ pub(crate) struct Defer<B: Behavior> {
     pub(crate) then: Vec<Handler<B>>,
 }
 
-/// What the stores are asked for beside the writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Maintain {
+/// What an effect asks the stores for beside its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maintain {
+    /// [`Effect::save_snapshot`]
     SaveSnapshot,
+    /// [`Effect::load_snapshot`]
     LoadSnapshot(Criteria),
+    /// [`Effect::delete_snapshot`]
     DeleteSnapshot(SequenceNumber),
+    /// [`Effect::delete_snapshots`]
     DeleteSnapshots(Criteria),
+    /// [`Effect::delete_events`]
     DeleteEvents(SequenceNumber),
 }
 

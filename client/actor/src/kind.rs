@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_client::PersistenceId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::adapter::Format;
 use crate::backoff::Backoff;
 use crate::behavior::Behavior;
+use crate::codec::Cbor;
 use crate::format::{Codec, EventFormat};
 use crate::recovery::Recovery;
 use crate::replay_filter::ReplayFilterSettings;
@@ -151,6 +155,16 @@ impl<B: Behavior> ActorKind<B> {
             replay_filter: None,
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// A kind whose events and snapshots are CBOR, as they are. An event that will change one day is better wrapped from the
+    /// first: see [`Versioned`](crate::codec::Versioned).
+    pub fn cbor(make: impl Fn(&PersistenceId) -> B + Send + Sync + 'static) -> Self
+    where
+        B::Event: Serialize + DeserializeOwned,
+        B::State: Serialize + DeserializeOwned,
+    {
+        Self::new(make, Format::new(Cbor)).snapshots(Cbor)
     }
 
     /// How states become snapshots. Without it no snapshot is saved or read.

@@ -27,6 +27,7 @@ pub mod store;
 mod supervisor;
 pub mod system;
 pub mod tck;
+pub mod testing;
 
 pub use actor_ref::{ActorRef, AskError, ReplyTo, StopReason, TellError};
 pub use behavior::Behavior;

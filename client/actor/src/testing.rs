@@ -1,0 +1,3 @@
+//! For the tests of users: a behavior without a store, and stores that misbehave.
+
+pub mod given;
