@@ -28,6 +28,7 @@ mod supervisor;
 pub mod system;
 pub mod tck;
 pub mod testing;
+pub mod view;
 
 pub use actor_ref::{ActorRef, AskError, ReplyTo, StopReason, TellError};
 pub use behavior::Behavior;
