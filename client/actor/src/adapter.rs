@@ -81,7 +81,7 @@ impl<J> From<J> for Tagged<J> {
 
 /// Makes of an event `E` what is stored of it. Functions from an event to such a list are adapters.
 ///
-/// Akka: `WriteEventAdapter`.
+/// Akka: `WriteEventAdapter`, `IWriteEventAdapter`.
 pub trait WriteEventAdapter<E, J = E>: Send + Sync + 'static {
     /// Kept with what is stored and handed to the reading side; independent of the serializer's. Empty = none.
     ///
@@ -103,7 +103,7 @@ pub trait WriteEventAdapter<E, J = E>: Send + Sync + 'static {
 
 /// Makes of what is stored the events that the actor sees. Functions from a stored event and a manifest to such a list are adapters.
 ///
-/// Akka: `ReadEventAdapter`.
+/// Akka: `ReadEventAdapter`, `IReadEventAdapter`.
 pub trait ReadEventAdapter<E, J = E>: Send + Sync + 'static {
     /// None skips it; several have the same number.
     ///
@@ -117,7 +117,7 @@ pub trait ReadEventAdapter<E, J = E>: Send + Sync + 'static {
 
 /// Both sides in one.
 ///
-/// Akka: `EventAdapter`.
+/// Akka: `EventAdapter`, `IEventAdapter`.
 pub trait EventAdapter<E, J = E>: WriteEventAdapter<E, J> + ReadEventAdapter<E, J> {}
 
 impl<E, J, A: WriteEventAdapter<E, J> + ReadEventAdapter<E, J>> EventAdapter<E, J> for A {}
@@ -150,12 +150,16 @@ impl<E, J> Clone for Adapter<E, J> {
 
 impl<E, J> Adapter<E, J> {
     /// Only to the journal.
+    ///
+    /// Akka: `NoopReadEventAdapter`.
     #[must_use]
     pub fn write(adapter: impl WriteEventAdapter<E, J>) -> Self {
         Self { write: Some(Arc::new(adapter)), read: None }
     }
 
     /// Only from the journal.
+    ///
+    /// Akka: `NoopWriteEventAdapter`.
     #[must_use]
     pub fn read(adapter: impl ReadEventAdapter<E, J>) -> Self {
         Self { write: None, read: Some(Arc::new(adapter)) }
@@ -222,6 +226,8 @@ impl<E: 'static, J: 'static> EventAdapters<E, J> {
 
     /// Binds an adapter to a kind, and to all kinds of it that have no binding of their own; empty = everything. Another one for
     /// the same kind comes after it.
+    ///
+    /// Akka: an entry of `event-adapter-bindings`, `CombinedReadEventAdapter`. Adapters are bound as values: no name of one can be wrong.
     #[must_use]
     pub fn bind(mut self, kind: impl Into<String>, adapter: Adapter<E, J>) -> Self
     where

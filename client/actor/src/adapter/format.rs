@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use cairn_client::{NewEvent, StoredEvent};
-use cairn_machine::limits::{MANIFEST_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX};
 
 use super::EventAdapters;
 use crate::format::{Codec, EventFormat, FormatError};
@@ -61,7 +60,6 @@ impl<E: 'static, J: 'static, C: Codec<J>> EventFormat<E> for Format<E, J, C> {
         for new_event in &mut events {
             let tags: BTreeSet<String> = new_event.tags.drain(..).chain(of_event.iter().cloned()).collect();
             new_event.tags = tags.into_iter().collect();
-            check(new_event)?;
         }
         Ok(events)
     }
@@ -72,22 +70,5 @@ impl<E: 'static, J: 'static, C: Codec<J>> EventFormat<E> for Format<E, J, C> {
         self.adapters
             .from_journal(value, &stored.event.adapter_manifest)
             .map_err(|refusal| FormatError::about(payload, format!("event adapter: {refusal}")))
-    }
-}
-
-/// No server takes what is beyond a limit, and would refuse the whole write, after the event has taken its number.
-fn check(event: &NewEvent) -> Result<(), FormatError> {
-    let refused = |message: String| Err(FormatError::about(&event.payload, message));
-    for (what, manifest) in [("manifest", &event.payload.manifest), ("adapter manifest", &event.adapter_manifest)] {
-        if manifest.len() > MANIFEST_BYTES_MAX {
-            return refused(format!("{what} of {} bytes; at most {MANIFEST_BYTES_MAX}", manifest.len()));
-        }
-    }
-    if event.tags.len() > TAGS_MAX {
-        return refused(format!("{} tags; at most {TAGS_MAX}", event.tags.len()));
-    }
-    match event.tags.iter().find(|tag| !(1..=TAG_BYTES_MAX).contains(&tag.len())) {
-        Some(tag) => refused(format!("a tag of {} bytes; 1 to {TAG_BYTES_MAX}", tag.len())),
-        None => Ok(()),
     }
 }

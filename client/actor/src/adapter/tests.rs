@@ -221,18 +221,3 @@ fn tags_of_tagger_and_adapter_are_one_set_on_all_that_is_stored() {
         .collect();
     assert_eq!(tags, [vec!["a".to_owned()], vec!["a".to_owned(), "second".to_owned()]]);
 }
-
-#[test]
-fn what_no_server_takes_is_refused_before_it_takes_a_number() {
-    let tagged = |tags: Vec<Text>| Format::new(Json).tagged_by(move |_: &Text| tags.clone()).to_journal(&"a".to_owned());
-    let many = |count: usize| (0..count).map(|tag| tag.to_string()).collect();
-    assert!(tagged(many(64)).is_ok());
-    assert_eq!(tagged(many(65)).unwrap_err().message, "65 tags; at most 64");
-    assert!(tagged(vec!["x".repeat(256)]).is_ok());
-    assert_eq!(tagged(vec!["x".repeat(257)]).unwrap_err().message, "a tag of 257 bytes; 1 to 256");
-    assert_eq!(tagged(vec![Text::new()]).unwrap_err().message, "a tag of 0 bytes; 1 to 256");
-
-    let named = |length| Format::new(Versioned::new("x".repeat(length), Json)).to_journal(&"a".to_owned());
-    assert!(named(4094).is_ok());
-    assert_eq!(named(4095).unwrap_err().message, "manifest of 4097 bytes; at most 4096");
-}
