@@ -121,8 +121,12 @@ pub struct UnconfirmedDelivery<D, M> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliverySnapshot<D, M> {
     /// The id that was given last; 0 if none was.
+    ///
+    /// Akka: `currentDeliveryId`.
     pub current_delivery_id: u64,
     /// In the order of their ids.
+    ///
+    /// Akka: `unconfirmedDeliveries`.
     pub unconfirmed: Vec<UnconfirmedDelivery<D, M>>,
 }
 
@@ -133,7 +137,7 @@ pub struct Tick<D, M> {
     pub sends: Vec<UnconfirmedDelivery<D, M>>,
     /// Messages that were sent [so many times](DeliverySettings::warn_after_attempts) in vain; each is told once.
     ///
-    /// Akka: `AtLeastOnceDelivery.UnconfirmedWarning`.
+    /// Akka: `AtLeastOnceDelivery.UnconfirmedWarning`, `unconfirmedDeliveries`, `UnconfirmedDeliveries`.
     pub warnings: Vec<UnconfirmedDelivery<D, M>>,
     /// Messages that will not be sent any more, and count as unconfirmed no more. An actor that shall remember this after a restart
     /// persists it, and confirms them in its event handler.

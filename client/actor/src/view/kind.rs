@@ -29,10 +29,13 @@ pub enum AutoUpdate {
     Off,
     /// It looks for new events again and again.
     Every {
-        /// From one look to the next, the first one after the start. Akka: `view.auto-update-interval`, `AutoUpdateInterval`
+        /// From one look to the next, the first one after the start.
+        ///
+        /// Akka: `view.auto-update-interval`, `autoUpdateInterval`, `AutoUpdateInterval`, `ScheduledUpdate`
         interval: Duration,
-        /// How many stored events to apply at most each time, also at start. Akka: `view.auto-update-replay-max`,
-        /// `AutoUpdateReplayMax`
+        /// How many stored events to apply at most each time, also at start.
+        ///
+        /// Akka: `view.auto-update-replay-max`, `autoUpdateReplayMax`, `AutoUpdateReplayMax`
         max: u64,
     },
     /// The journal tells it of events as they are stored.
