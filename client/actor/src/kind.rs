@@ -208,7 +208,8 @@ impl<B: Behavior> ActorKind<B> {
         self.with(|shared| shared.recovery_idle = recovery_idle)
     }
 
-    /// How many commands may wait for an actor, also while it recovers or persists; 4096 by default.
+    /// How many commands may wait for an actor, also while it recovers or persists; 4096 by default. Who sends one more waits, or
+    /// is refused with [`try_tell`](crate::actor_ref::ActorRef::try_tell).
     ///
     /// Akka: `stash-capacity`, `mailbox-capacity`
     #[must_use]

@@ -6,6 +6,7 @@
 //! - A snapshot that cannot be used is never the reason for a state with a hole: all events are replayed instead, and if the first
 //!   of them are gone, the recovery fails.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use cairn_client::{Criteria, Error, Payload, SequenceNumber, Snapshot, StoredEvent};
@@ -134,6 +135,7 @@ pub(crate) async fn recover<B: Behavior>(
 ) -> Result<Restored<B::State>, RecoveryFailure> {
     let settings = kind.shared();
     let idle = settings.recovery_idle;
+    let max = recovery.max.min(SequenceNumber::MAX.0);
     let request = RecoverRequest {
         persistence_id: context.persistence_id().clone(),
         writer: Some(system.new_writer()),
@@ -142,7 +144,7 @@ pub(crate) async fn recover<B: Behavior>(
             .filter(|_| settings.snapshots.is_some())
             .map(|criteria| Criteria { sequence_number_max: criteria.sequence_number_max.min(recovery.to), ..criteria }),
         to: recovery.to,
-        max: recovery.max.min(SequenceNumber::MAX.0),
+        max,
     };
     let Recovered { claim, snapshot, mut events, highest } =
         timeout(idle, system.store().recover(request)).await.map_err(|_| RecoveryFailure::TimedOut(idle))??;
@@ -165,7 +167,7 @@ pub(crate) async fn recover<B: Behavior>(
                     persistence_id = %context.persistence_id(), %number, reason,
                     "a snapshot cannot be used: all events are replayed"
                 );
-                let all = system.store().replay(context.persistence_id(), 1..=recovery.to.0, recovery.max);
+                let all = system.store().replay(context.persistence_id(), 1..=recovery.to.0, max);
                 events = filtered(kind, context, all);
                 replay.needed = Some((number, reason));
             }
@@ -197,6 +199,15 @@ fn usable<B: Behavior>(kind: &ActorKind<B>, behavior: &B, snapshot: Snapshot) ->
     if behavior.accepts_snapshot(&state, info.sequence_number) { Ok(state) } else { Err("not accepted".to_owned()) }
 }
 
+/// The next event. Most are there already, and need no timer.
+async fn next_within(events: &mut Events, idle: Duration) -> Result<Option<StoredEvent>, RecoveryFailure> {
+    let next = match futures::poll!(events.next()) {
+        Poll::Ready(next) => next,
+        Poll::Pending => timeout(idle, events.next()).await.map_err(|_| RecoveryFailure::TimedOut(idle))?,
+    };
+    Ok(next.transpose()?)
+}
+
 struct Replay<'a, B: Behavior> {
     kind: &'a ActorKind<B>,
     highest: SequenceNumber,
@@ -216,8 +227,7 @@ impl<B: Behavior> Replay<'_, B> {
         behavior: &mut B,
         context: &mut Context<B>,
     ) -> Result<(), RecoveryFailure> {
-        while let Some(stored) = timeout(idle, events.next()).await.map_err(|_| RecoveryFailure::TimedOut(idle))? {
-            let stored = stored?;
+        while let Some(stored) = next_within(events, idle).await? {
             let number = stored.event.sequence_number;
             self.check(number)?;
             self.last = number.max(self.last);

@@ -113,7 +113,8 @@ impl<B: Behavior> Supervisor<B> {
                 let delay = supervision.backoff.delay(*failures, self.system.random());
                 *failures += 1;
                 warn_of_restart(mailbox.persistence_id(), &reason, delay);
-                tokio::time::sleep(delay).await;
+                // In a box: an actor that runs keeps no room for it.
+                Box::pin(tokio::time::sleep(delay)).await;
                 Next::Again
             }
         }
