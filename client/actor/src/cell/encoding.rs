@@ -9,8 +9,10 @@ use cairn_machine::limits::{
 use crate::behavior::RejectedError;
 use crate::format::EventFormat;
 
-/// More bytes than the fields of an event and of each tag need beside their contents, in every form that is sent or stored.
-const FIELD_BYTES: usize = 128;
+/// More bytes than the fields of an event, of its metadata and of each tag need beside their contents, in every form that is sent or
+/// stored.
+const FIELD_BYTES: usize = 64;
+const METADATA_FIELD_BYTES: usize = 32;
 const TAG_FIELD_BYTES: usize = 8;
 
 /// The events of an atomic write as bytes, and for each of them how many stored ones it became.
@@ -53,7 +55,7 @@ fn check(event: &NewEvent) -> Result<usize, RejectedError> {
     if let Some(metadata) = &event.metadata {
         check_size("bytes of metadata", metadata.bytes.len(), METADATA_BYTES_MAX)?;
         check_size("bytes of a manifest", metadata.manifest.len(), MANIFEST_BYTES_MAX)?;
-        bytes += payload_bytes(metadata);
+        bytes += METADATA_FIELD_BYTES + payload_bytes(metadata);
     }
     Ok(bytes)
 }
@@ -70,4 +72,92 @@ fn check_size(what: &'static str, found: usize, limit: usize) -> Result<(), Reje
 pub(super) fn numbered(event: NewEvent, sequence_number: SequenceNumber) -> Event {
     let NewEvent { payload, adapter_manifest, metadata, tags } = event;
     Event { sequence_number, payload, adapter_manifest, metadata, tags }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::FormatError;
+    use cairn_client::memory::MemoryCairn;
+    use cairn_client::{Write, WriterId};
+
+    /// Events that are what is stored.
+    struct AsIs;
+
+    impl EventFormat<NewEvent> for AsIs {
+        fn to_journal(&self, event: &NewEvent) -> Result<Vec<NewEvent>, FormatError> {
+            Ok(vec![event.clone()])
+        }
+
+        fn from_journal(&self, stored: &cairn_client::StoredEvent) -> Result<Vec<NewEvent>, FormatError> {
+            Ok(vec![stored.event.payload.clone().into()])
+        }
+    }
+
+    /// Whose every field needs the most bytes beside its contents.
+    fn widest(bytes: usize) -> NewEvent {
+        let payload = |bytes: usize| Payload { serializer_id: i32::MIN, manifest: "m".repeat(300), bytes: vec![1; bytes].into() };
+        NewEvent {
+            payload: payload(bytes),
+            adapter_manifest: "a".repeat(300),
+            metadata: Some(payload(300)),
+            tags: vec!["t".repeat(200), "u".repeat(200)],
+        }
+    }
+
+    fn refused(event: NewEvent) -> String {
+        encode(&AsIs, &[event]).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_beyond_a_limit_is_refused_and_what_is_at_it_is_not() {
+        let with = |change: &dyn Fn(&mut NewEvent)| {
+            let mut event = NewEvent::default();
+            change(&mut event);
+            refused(event)
+        };
+        let tags = |count: usize| move |event: &mut NewEvent| event.tags = vec!["tag".to_owned(); count];
+        let tag = |length: usize| move |event: &mut NewEvent| event.tags = vec!["x".repeat(length)];
+        let manifest = |length: usize| move |event: &mut NewEvent| event.payload.manifest = "x".repeat(length);
+        let adapter = |length: usize| move |event: &mut NewEvent| event.adapter_manifest = "x".repeat(length);
+        let metadata = |length: usize| {
+            move |event: &mut NewEvent| event.metadata = Some(Payload { bytes: vec![0; length].into(), ..Payload::default() })
+        };
+        for admitted in
+            [with(&tags(64)), with(&tag(256)), with(&manifest(4096)), with(&adapter(4096)), with(&metadata(64 * 1024))]
+        {
+            assert_eq!(admitted, "");
+        }
+        assert_eq!(with(&tags(65)), "tags of an event 65 is more than 64");
+        assert_eq!(with(&tag(257)), "bytes of a tag 257 is more than 256");
+        assert_eq!(with(&tag(0)), "a tag is empty");
+        assert_eq!(with(&manifest(4097)), "bytes of a manifest 4097 is more than 4096");
+        assert_eq!(with(&adapter(4097)), "bytes of an adapter's manifest 4097 is more than 4096");
+        assert_eq!(with(&metadata(64 * 1024 + 1)), "bytes of metadata 65537 is more than 65536");
+        let too_many = vec![NewEvent::default(); ATOMIC_WRITE_EVENTS_MAX + 1];
+        assert!(matches!(encode(&AsIs, &too_many), Err(RejectedError::TooLarge { found: 10_001, .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn journal_takes_whatever_is_admitted() {
+        let cairn = MemoryCairn::new().client();
+        for (case, count) in [1, 2, 1_000, 2_000].into_iter().enumerate() {
+            let beside = encode(&AsIs, &[widest(0)]).unwrap_or_else(|error| panic!("{error}")).bytes;
+            let events = vec![widest(ATOMIC_WRITE_BYTES_MAX / count - beside); count];
+            let encoded = encode(&AsIs, &events).unwrap_or_else(|error| panic!("{error}"));
+            assert!(encoded.bytes > ATOMIC_WRITE_BYTES_MAX - count, "it is nearly too large");
+            // Numbers that need many bytes, too.
+            let first = SequenceNumber::MAX.0 - 10_000;
+            let numbered = encoded.stored.into_iter().zip(first..).map(|(event, number)| numbered(event, SequenceNumber(number)));
+            let write = Write {
+                persistence_id: cairn_client::PersistenceId::new(format!("case-{case}")).unwrap(),
+                writer: WriterId::new("writer").unwrap(),
+                epoch: None,
+                after: None,
+                atomic_writes: vec![numbered.collect()],
+            };
+            let reply = cairn.write(write).await.unwrap();
+            assert!(matches!(reply.outcomes[..], [cairn_client::WriteOutcome::Stored { .. }]), "{reply:?}");
+        }
+    }
 }
