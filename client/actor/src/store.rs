@@ -1,13 +1,14 @@
 //! What an actor needs of a store: a journal and snapshots.
 //!
 //! [`Cairn`](cairn_client::Cairn) is one, over a cluster, an embedded node or memory; tests wrap it to fail on purpose, and the test
-//! kit holds any other against the contract.
+//! kit holds any other against the contract. An [`Arc`](std::sync::Arc) of a store is one, too, for those who look at it meanwhile.
 //!
 //! Invariants
 //! - A write has one outcome. Who got [`Error::Unknown`] hands in the same [`Write`] again until it is known.
 //! - Reads see every write that was answered before they began.
 
 mod cairn;
+mod shared;
 
 use std::ops::RangeInclusive;
 

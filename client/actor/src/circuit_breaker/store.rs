@@ -17,6 +17,8 @@ use crate::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Recovere
 /// A refusal speaks of the call that was refused. Who tries a write of unknown outcome again and is refused still does not know what
 /// became of it before.
 ///
+/// An `Arc` of it goes to the actors, and another one stays with whoever watches its breakers.
+///
 /// Akka: the circuit breakers of `AsyncWriteJournal` and `SnapshotStore`.
 #[derive(Debug)]
 pub struct GuardedStore<S> {
