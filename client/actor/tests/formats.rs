@@ -1,0 +1,160 @@
+//! Codecs, versions, adapters and tags, as an actor and its journal see them.
+
+mod common;
+
+use cairn_actor::ActorKind;
+use cairn_actor::adapter::{Adapter, EventAdapters, Format, Kind, Tagged};
+use cairn_actor::codec::{Cbor, Json, Versioned};
+use cairn_actor::format::{Codec, EventFormat};
+use cairn_client::memory::MemoryCairn;
+use cairn_client::{NewSnapshot, Payload, SequenceNumber, StoredEvent};
+use futures::TryStreamExt;
+
+use common::{Notes, Scripted, persist, state, system};
+
+const ID: &str = "account-1";
+
+fn kind(notes: &Notes, format: impl EventFormat<String>) -> ActorKind<Scripted> {
+    let notes = notes.clone();
+    ActorKind::new(move |_| Scripted { notes: notes.clone() }, format)
+}
+
+async fn stored(memory: &MemoryCairn) -> Vec<StoredEvent> {
+    memory.client().journal(ID).unwrap().replay(..).start().try_collect().await.unwrap()
+}
+
+async fn store(memory: &MemoryCairn, payloads: impl IntoIterator<Item = Payload>) {
+    let mut writer = memory.client().journal(ID).unwrap().claim().await.unwrap();
+    for payload in payloads {
+        writer.append(payload).await.unwrap();
+    }
+}
+
+fn numbers(events: &[StoredEvent]) -> Vec<u64> {
+    events.iter().map(|stored| stored.event.sequence_number.0).collect()
+}
+
+/// An amount once, and a text today.
+fn today() -> Versioned<String, Json> {
+    Versioned::new("paid", Cbor).then_in(Json, |amount: u64| Ok(format!("{amount} EUR")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_every_version_become_one_state_and_new_ones_have_the_newest() {
+    let memory = MemoryCairn::new();
+    let once = Versioned::<u64, _>::new("paid", Cbor);
+    store(&memory, [once.encode(&5).unwrap(), once.encode(&7).unwrap()]).await;
+
+    let notes = Notes::default();
+    let kind = kind(&notes, Format::new(today()));
+    let actor = system(memory.client(), 1).spawn(&kind, ID).unwrap();
+    persist(&actor, "9 CHF").await.unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["5 EUR", "7 EUR", "9 CHF"]);
+    let manifests: Vec<_> = stored(&memory).await.into_iter().map(|stored| stored.event.payload.manifest).collect();
+    assert_eq!(manifests, ["paid#1", "paid#1", "paid#2"]);
+
+    actor.stop();
+    actor.stopped().await;
+    let actor = system(memory.client(), 2).spawn(&kind, ID).unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["5 EUR", "7 EUR", "9 CHF"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_does_not_know_a_version_does_not_start_its_actor() {
+    let memory = MemoryCairn::new();
+    let newer = today().then(|text: String| Ok(text.len() as u64));
+    store(&memory, [newer.encode(&5).unwrap()]).await;
+    let notes = Notes::default();
+    let kind = kind(&notes, Format::new(today())).supervision(cairn_actor::Supervision::STOP);
+    system(memory.client(), 1).spawn(&kind, ID).unwrap().stopped().await;
+    let noted = notes.all().concat();
+    assert!(noted.contains("recovery failed: event 1: version 3 of paid is newer than 2"), "{noted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_of_an_older_version_is_the_state() {
+    let memory = MemoryCairn::new();
+    let states = || Versioned::new("amounts", Cbor).then(|old: u64| Ok(vec![format!("{old} in all")]));
+    store(&memory, [today().encode(&"1 EUR".to_owned()).unwrap(), today().encode(&"2 EUR".to_owned()).unwrap()]).await;
+    let payload = Versioned::<u64, _>::new("amounts", Cbor).encode(&1).unwrap();
+    let snapshot = NewSnapshot { sequence_number: SequenceNumber(1), payload, ..NewSnapshot::default() };
+    memory.client().journal(ID).unwrap().save_snapshot(snapshot).await.unwrap();
+
+    let notes = Notes::default();
+    let kind = kind(&notes, Format::new(today())).snapshots(states());
+    let actor = system(memory.client(), 1).spawn(&kind, ID).unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["1 in all", "2 EUR"]);
+}
+
+/// The first letter of an event.
+struct Letter(String);
+
+impl Kind for Letter {
+    fn kind(&self) -> &str {
+        &self.0[..1]
+    }
+}
+
+/// Stores `s..` as one event for each letter, nothing of `n..`, and everything else as it is; reads everything with a mark of
+/// where it came from.
+fn adapters() -> EventAdapters<Letter> {
+    let several = |event: &Letter| Ok(event.0.chars().map(|letter| Letter(format!("{letter}!")).into()).collect());
+    let nothing = |_: &Letter| Ok(Vec::new());
+    let tagged = |event: &Letter| Ok(vec![Tagged::new(Letter(event.0.clone()), ["adapted"])]);
+    EventAdapters::<Letter>::identity()
+        .bind("s", Adapter::write(several))
+        .bind("n", Adapter::write(nothing))
+        .bind("t", Adapter::write(tagged))
+}
+
+/// The actor of these tests has texts for events.
+struct Texts(Format<Letter, Letter, Letters>);
+
+/// Letters as JSON texts.
+struct Letters;
+
+impl Codec<Letter> for Letters {
+    fn encode(&self, value: &Letter) -> Result<Payload, cairn_actor::format::FormatError> {
+        Json.encode(&value.0)
+    }
+
+    fn decode(&self, payload: &Payload) -> Result<Letter, cairn_actor::format::FormatError> {
+        Json.decode(payload).map(Letter)
+    }
+}
+
+impl EventFormat<String> for Texts {
+    fn to_journal(&self, event: &String) -> Result<Vec<cairn_client::NewEvent>, cairn_actor::format::FormatError> {
+        self.0.to_journal(&Letter(event.clone()))
+    }
+
+    fn from_journal(&self, stored: &StoredEvent) -> Result<Vec<String>, cairn_actor::format::FormatError> {
+        Ok(self.0.from_journal(stored)?.into_iter().map(|letter| letter.0).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adapter_that_stores_nothing_takes_no_number_and_one_that_stores_many_takes_them_in_a_row() {
+    let memory = MemoryCairn::new();
+    let notes = Notes::default();
+    let format = Format::with_adapters(Letters, adapters()).tagged_by(|event: &Letter| vec![event.0.clone()]);
+    let kind = kind(&notes, Texts(format));
+    let actor = system(memory.client(), 1).spawn(&kind, ID).unwrap();
+    for event in ["a", "nothing", "s12", "t"] {
+        persist(&actor, event).await.unwrap();
+    }
+    assert_eq!(state(&actor).await.unwrap(), ["a", "nothing", "s12", "t"], "every event is handled");
+
+    let events = stored(&memory).await;
+    assert_eq!(numbers(&events), [1, 2, 3, 4, 5]);
+    let firsts: Vec<_> = events.iter().map(|stored| stored.write_first.0).collect();
+    assert_eq!(firsts, [1, 2, 2, 2, 5], "many are one atomic write");
+    let tags: Vec<_> = events.iter().map(|stored| stored.event.tags.join(" ")).collect();
+    assert_eq!(tags, ["a", "s12", "s12", "s12", "adapted t"]);
+
+    actor.stop();
+    actor.stopped().await;
+    let actor = system(memory.client(), 2).spawn(&kind, ID).unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["a", "s!", "1!", "2!", "t"]);
+    assert_eq!(notes.all(), ["recovered  at 0", "recovered a s! 1! 2! t at 5"]);
+}
