@@ -39,7 +39,7 @@ mod violation;
 
 pub use cases::{Case, case_named, cases, journal_cases, performance_cases, snapshot_cases};
 pub use report::{CaseReport, Outcome, Report};
-pub use subject::{Capability, Effort, Subject};
+pub use subject::{Capability, Effort, Hook, Subject};
 pub use violation::{Verdict, Violation};
 
 use std::time::Duration;
@@ -63,7 +63,9 @@ pub async fn examine(subject: &dyn Subject, case: &Case) -> CaseReport {
     let took = begun.elapsed();
     subject.after(case.name).await;
     let outcome = verdict.map_or_else(Outcome::Failed, |()| Outcome::Passed);
-    CaseReport { name: case.name, outcome, took }
+    let report = CaseReport { name: case.name, outcome, took };
+    tracing::info!("{report}");
+    report
 }
 
 /// Holds a store against cases, one after the other.

@@ -1,10 +1,9 @@
 //! The test kit against the journal and the snapshots in memory.
 
 use cairn_actor::store::Store;
-use cairn_actor::tck::{self, Effort, Subject};
+use cairn_actor::tck::{self, Effort, Hook, Subject};
 use cairn_client::memory::MemoryCairn;
 use cairn_client::{Cairn, Payload};
-use futures::future::BoxFuture;
 
 /// More than an atomic write may have, and more than metadata may have.
 const TOO_MANY_BYTES: usize = 5 * 1024 * 1024;
@@ -36,7 +35,7 @@ impl Subject for InMemory {
         Some(Payload { bytes: vec![0; TOO_MANY_BYTES].into(), ..Payload::default() })
     }
 
-    fn between<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+    fn between<'a>(&'a self, _case: &'a str) -> Hook<'a> {
         self.cluster.lead(1);
         self.cluster.break_connections();
         Box::pin(std::future::ready(()))

@@ -8,7 +8,7 @@ use cairn_machine::Refusal;
 use futures::StreamExt;
 use futures::future::{Either, join, select};
 
-use super::sample::{Examined, NO_BOUND, Sample, event, first_event, settled, stored, text_payload};
+use super::sample::{DELETIONS, Examined, NO_BOUND, Sample, event, first_event, settled, stored, text_payload};
 use super::violation::{Verdict, Violation, holds, same};
 use crate::store::Claim;
 
@@ -20,11 +20,13 @@ const GIVEN_UP_ROUNDS: u32 = 20;
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 pub(super) async fn the_deletion_of_all_events_takes_none_that_is_written_later(examined: &Examined<'_>) -> Verdict {
-    for deletion in [Deletion::Logical, Deletion::Permanent] {
-        let sample = examined.journal(&format!("{deletion:?}"));
+    let samples = DELETIONS.map(|deletion| examined.journal(&format!("{deletion:?}")));
+    for (sample, deletion) in samples.iter().zip(DELETIONS) {
         sample.store_five().await?;
         sample.delete_to(NO_BOUND, deletion).await?;
-        examined.between().await;
+    }
+    examined.between().await;
+    for sample in samples {
         sample.store_each([event(6, "b-6")]).await?;
         sample.replays_events(1, NO_BOUND, NO_BOUND, &[event(6, "b-6")], 6).await?;
     }
@@ -32,10 +34,12 @@ pub(super) async fn the_deletion_of_all_events_takes_none_that_is_written_later(
 }
 
 pub(super) async fn a_deletion_beyond_the_highest_number_does_not_raise_it(examined: &Examined<'_>) -> Verdict {
-    for deletion in [Deletion::Logical, Deletion::Permanent] {
-        let sample = examined.journal(&format!("{deletion:?}"));
+    let samples = DELETIONS.map(|deletion| examined.journal(&format!("{deletion:?}")));
+    for sample in &samples {
         sample.store_five().await?;
-        examined.between().await;
+    }
+    examined.between().await;
+    for (sample, deletion) in samples.iter().zip(DELETIONS) {
         sample.delete_to(7, deletion).await?;
         sample.replays_events(1, NO_BOUND, NO_BOUND, &[], 5).await?;
         sample.store_each([event(6, "b-6")]).await?;

@@ -3,11 +3,8 @@
 use bytes::Bytes;
 use cairn_client::{Deletion, Event, Payload, SequenceNumber, WriteOutcome};
 
-use super::sample::{Examined, NO_BOUND, Sample, event, first_event, settled, text_payload};
+use super::sample::{DELETIONS, Examined, NO_BOUND, Sample, event, first_event, settled, text_payload};
 use super::violation::{Verdict, Violation, holds, same};
-
-/// Both ways to delete.
-const DELETIONS: [Deletion; 2] = [Deletion::Logical, Deletion::Permanent];
 
 pub(super) async fn a_replay_without_bounds_gives_every_event(examined: &Examined<'_>) -> Verdict {
     examined.five_events().await?.replays(1, NO_BOUND, NO_BOUND, &[1, 2, 3, 4, 5]).await

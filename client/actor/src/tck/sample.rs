@@ -17,6 +17,8 @@ use crate::store::{Answer, Claim, RecoverRequest, Recovered, Store};
 const TRIES_MAX: u32 = 60;
 /// Between two tries.
 const TRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Both ways to delete.
+pub(super) const DELETIONS: [Deletion; 2] = [Deletion::Logical, Deletion::Permanent];
 /// No bound of numbers.
 pub(super) const NO_BOUND: u64 = SequenceNumber::MAX.0;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn_client::Payload;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use crate::store::Store;
 
@@ -93,8 +93,11 @@ impl Default for Effort {
     }
 }
 
+/// What a hook does.
+pub type Hook<'a> = LocalBoxFuture<'a, ()>;
+
 /// A store that is examined.
-pub trait Subject: Send + Sync {
+pub trait Subject {
     /// The store.
     fn store(&self) -> &dyn Store;
 
@@ -130,30 +133,30 @@ pub trait Subject: Send + Sync {
     /// Called before a case.
     ///
     /// Akka: `beforeAll`, `preparePersistenceId`.
-    fn before<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+    fn before<'a>(&'a self, _case: &'a str) -> Hook<'a> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Called when a case has written what it begins with, before it does what it is about: the place to kill a leader.
-    fn between<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+    /// Called once in a case at most, when it has written what it begins with, before it does what it is about: the place to kill a leader.
+    fn between<'a>(&'a self, _case: &'a str) -> Hook<'a> {
         Box::pin(std::future::ready(()))
     }
 
     /// Called after a case.
     ///
     /// Akka: `afterAll`.
-    fn after<'a>(&'a self, _case: &'a str) -> BoxFuture<'a, ()> {
+    fn after<'a>(&'a self, _case: &'a str) -> Hook<'a> {
         Box::pin(std::future::ready(()))
     }
 
     /// Breaks something that the store must survive, and gives back when it is broken and mended: a leader that is killed and comes
     /// back, say.
-    fn disturb(&self) -> BoxFuture<'_, ()> {
+    fn disturb(&self) -> Hook<'_> {
         Box::pin(std::future::ready(()))
     }
 
     /// Stops everything and starts it again, with what it had stored.
-    fn restart(&self) -> BoxFuture<'_, ()> {
+    fn restart(&self) -> Hook<'_> {
         Box::pin(std::future::ready(()))
     }
 }
