@@ -17,6 +17,7 @@ pub mod kind;
 mod mailbox;
 mod maintenance;
 pub mod outbox;
+pub mod query;
 pub mod recovery;
 pub mod registry;
 pub mod replay_filter;
