@@ -26,6 +26,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 pub type Events = BoxStream<'static, Result<StoredEvent, Error>>;
 
 /// In whose name deletions and saves are made: a later claim fences them.
+///
+/// Akka: the `writerUuid` of an incarnation, to which a claim gives force
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The incarnation.
@@ -62,23 +64,36 @@ pub struct Recovered {
 }
 
 /// The journals of persistent actors (contract sections 1.4 to 1.8).
+///
+/// Akka: `AsyncWriteJournal`, `SyncWriteJournal`, `AsyncRecovery`, `WriteJournalBase`; `MemoryJournal` is
+/// [`MemoryCairn`](cairn_client::memory::MemoryCairn)
 pub trait JournalStore: Send + Sync + 'static {
     /// Claims, and reads what an actor needs at start.
+    ///
+    /// Akka: `ReplayMessages` and `LoadSnapshot` of an actor that starts
     fn recover(&self, request: RecoverRequest) -> Answer<'_, Recovered>;
 
     /// Stores atomic writes of one journal: each all or none, in order; an outcome for each.
+    ///
+    /// Akka: `asyncWriteMessages`, `WriteMessagesAsync`, `WriteMessages`, `AtomicWrite`, `preparePersistentBatch`
     fn write(&self, write: Write) -> Answer<'_, WriteReply>;
 
     /// The events with these numbers, in order, at most `max` of them; the deleted ones are left out.
+    ///
+    /// Akka: `asyncReplayMessages`, `ReplayMessagesAsync`, `PersistentRepr`, `IPersistentRepresentation`
     fn replay(&self, persistence_id: &PersistenceId, numbers: RangeInclusive<u64>, max: u64) -> Events;
 
     /// The events from a number on, and then those to come.
     fn follow(&self, persistence_id: &PersistenceId, from: SequenceNumber) -> Events;
 
     /// The highest number that was ever stored; 0 if none was.
+    ///
+    /// Akka: `asyncReadHighestSequenceNr`, `ReadHighestSequenceNrAsync`
     fn highest(&self, persistence_id: &PersistenceId) -> Answer<'_, SequenceNumber>;
 
     /// Deletes the events up to a number, inclusive; [`SequenceNumber::MAX`] = all that are there now.
+    ///
+    /// Akka: `asyncDeleteMessagesTo`, `DeleteMessagesToAsync`, `DeleteMessagesTo`
     fn delete_to(
         &self,
         persistence_id: &PersistenceId,
@@ -89,14 +104,22 @@ pub trait JournalStore: Send + Sync + 'static {
 }
 
 /// Saved states (contract section 3.7).
+///
+/// Akka: `SnapshotStore`, `LocalSnapshotStore`
 pub trait SnapshotStore: Send + Sync + 'static {
     /// The snapshot with the greatest number within the bounds; none if none matches.
+    ///
+    /// Akka: `loadAsync`, `LoadAsync`, `SelectedSnapshot`
     fn load(&self, persistence_id: &PersistenceId, criteria: Criteria) -> Answer<'_, Option<Snapshot>>;
 
     /// Saves one, replacing one at the same number. Gives its timestamp: the caller's, or else the store's.
+    ///
+    /// Akka: `saveAsync`, `SaveAsync`, `Saved`, `SnapshotMetadata`
     fn save(&self, persistence_id: &PersistenceId, snapshot: NewSnapshot, claim: Option<&Claim>) -> Answer<'_, i64>;
 
     /// Deletes the one at a number, if its timestamp is this; none = any. Nothing found is a success.
+    ///
+    /// Akka: `deleteAsync(metadata)`, `Delete(metadata)`
     fn delete(
         &self,
         persistence_id: &PersistenceId,
@@ -106,6 +129,8 @@ pub trait SnapshotStore: Send + Sync + 'static {
     ) -> Answer<'_, ()>;
 
     /// Deletes all within the bounds.
+    ///
+    /// Akka: `deleteAsync(persistenceId, criteria)`, `Delete(pid, criteria)`
     fn delete_matching(&self, persistence_id: &PersistenceId, criteria: Criteria, claim: Option<&Claim>) -> Answer<'_, ()>;
 }
 

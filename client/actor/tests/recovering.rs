@@ -5,15 +5,18 @@ mod common;
 use std::time::Duration;
 
 use cairn_actor::actor_ref::{ActorRef, StopReason};
+use cairn_actor::behavior::Behavior;
 use cairn_actor::context::Context;
 use cairn_actor::effect::Effect;
+use cairn_actor::format::Refusal;
 use cairn_actor::kind::{ActorKind, Supervision};
-use cairn_actor::recovery::Recovery;
+use cairn_actor::recovery::{Recovery, RecoveryFailure};
+use cairn_actor::replay_filter::ReplayFilterSettings;
 use cairn_actor::retention::Retention;
 use cairn_actor::store::{JournalStore, SnapshotStore};
 use cairn_actor::system::ActorSystem;
 use cairn_client::memory::MemoryCairn;
-use cairn_client::{Criteria, Deletion, NewEvent, NewSnapshot, Payload, PersistenceId, SequenceNumber};
+use cairn_client::{Criteria, Deletion, NewEvent, NewSnapshot, Payload, PersistenceId, SequenceNumber, WriterId};
 use common::meddled::{Fate, Meddled};
 use common::{Notes, Scripted, Starting, Tell, known, make, persist, scripted, state, system};
 use futures::StreamExt;
@@ -329,4 +332,92 @@ async fn persisting_is_allowed_when_recovery_is_completed() {
     let actor = system(world.store.clone(), 1).spawn(&kind, "actor").unwrap();
     let answer = actor.ask(common::PATIENCE, |reply_to| reply_to).await;
     assert_eq!(answer.unwrap(), ["a", "b", "c"]);
+}
+
+/// Notes each event with what the actor knows of itself then.
+struct Watching(Notes);
+
+impl Behavior for Watching {
+    type State = ();
+    type Command = &'static str;
+    type Event = String;
+
+    fn empty_state(&self) {}
+
+    fn apply((): &mut (), _: &String) {}
+
+    fn handle(&mut self, (): &(), command: &'static str, context: &mut Context<Self>) -> Effect<Self> {
+        if command == "later" {
+            context.pipe_to_self(async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                "piped"
+            });
+            return Effect::none();
+        }
+        Effect::persist(command.to_owned())
+    }
+
+    fn applied(&mut self, (): &(), event: &String, context: &mut Context<Self>) -> Result<(), Refusal> {
+        let when = if context.is_recovering() { "replayed" } else { "fresh" };
+        self.0.add(format!("{when} {event} at {}", context.last_sequence_number()));
+        if event == "refused" { Err("not this one".into()) } else { Ok(()) }
+    }
+
+    fn recovery_failed(&mut self, failure: &RecoveryFailure, _: &PersistenceId) {
+        self.0.add(failure.to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_event_is_told_of_after_it_was_applied_and_whether_it_is_replayed() {
+    let world = World::with(&["a", "b"]).await;
+    let notes = world.notes.clone();
+    let kind = ActorKind::new(move |_| Watching(notes.clone()), common::Text).supervision(Supervision::STOP);
+    let actor = system(world.store.clone(), 1).spawn(&kind, "actor").unwrap();
+    actor.tell("c").await.unwrap();
+    actor.tell("later").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(world.notes.all(), ["replayed a at 1", "replayed b at 2", "fresh c at 3", "fresh piped at 4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_that_the_actor_refuses_fails_it_live_and_at_recovery() {
+    let world = World::with(&[]).await;
+    let notes = world.notes.clone();
+    let kind = ActorKind::new(move |_| Watching(notes.clone()), common::Text).supervision(Supervision::STOP);
+    let actor = system(world.store.clone(), 1).spawn(&kind, "actor").unwrap();
+    actor.tell("refused").await.unwrap();
+    assert_eq!(actor.stopped().await, StopReason::Failed("not this one".to_owned()));
+    let again = system(world.store.clone(), 2).spawn(&kind, "actor").unwrap();
+    assert_eq!(again.stopped().await, StopReason::Failed("event 1: not this one".to_owned()));
+}
+
+/// What two writers left that did not know of each other.
+async fn overlapping(world: &World) {
+    let events = world.store.replay(&id(), 1..=SequenceNumber::MAX.0, u64::MAX >> 1);
+    let mut events: Vec<_> = events.map(Result::unwrap).collect().await;
+    for (event, number) in events.iter_mut().zip([1, 2, 2, 3]) {
+        event.event.sequence_number = SequenceNumber(number);
+    }
+    for event in &mut events[2..] {
+        event.writer = WriterId::new("newer").unwrap();
+    }
+    world.store.pretend_events(events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn filter_leaves_out_what_a_newer_writer_wrote_over() {
+    let world = World::with(&["a", "overwritten", "b", "c"]).await;
+    overlapping(&world).await;
+    let actor = world.spawn(&world.kind().replay_filter(ReplayFilterSettings::default()));
+    assert_eq!(state(&actor).await.unwrap(), ["a", "b", "c"]);
+    persist(&actor, "d").await.unwrap();
+    assert_eq!(world.store.writes(), [vec![vec![5]]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_writers_fail_a_recovery_without_a_filter() {
+    let world = World::with(&["a", "overwritten", "b", "c"]).await;
+    overlapping(&world).await;
+    assert_eq!(world.failure(&world.kind()).await, "event 2 after 2, where the highest is 4");
 }

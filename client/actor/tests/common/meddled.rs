@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cairn_actor::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Recovered, SnapshotStore};
-use cairn_client::{Cairn, Criteria, Deletion, Error, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, Write, WriteReply};
+use cairn_client::{
+    Cairn, Criteria, Deletion, Error, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, StoredEvent, Write, WriteReply,
+};
 use tokio::sync::Semaphore;
 
 /// What becomes of a call.
@@ -36,6 +38,8 @@ struct Shared {
     recovering: Mutex<Recovering>,
     /// What recoveries call the highest number.
     highest: Mutex<Option<SequenceNumber>>,
+    /// What recoveries replay instead.
+    replayed: Mutex<Option<Vec<StoredEvent>>>,
 }
 
 /// How many recoveries were under way at once.
@@ -67,6 +71,7 @@ impl Meddled {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             recovering: Mutex::default(),
             highest: Mutex::default(),
+            replayed: Mutex::default(),
         };
         Self { inner, shared: Arc::new(shared) }
     }
@@ -111,6 +116,11 @@ impl Meddled {
         *lock(&self.shared.highest) = Some(SequenceNumber(highest));
     }
 
+    /// Makes recoveries replay these.
+    pub fn pretend_events(&self, events: Vec<StoredEvent>) {
+        *lock(&self.shared.replayed) = Some(events);
+    }
+
     pub fn recovering(&self) -> Recovering {
         lock(&self.shared.recovering).clone()
     }
@@ -152,6 +162,9 @@ impl JournalStore for Meddled {
                 let _ = &counted;
             });
             recovered.events = Box::pin(events);
+            if let Some(events) = lock(&self.shared.replayed).clone() {
+                recovered.events = Box::pin(futures::stream::iter(events.into_iter().map(Ok)));
+            }
             recovered.highest = lock(&self.shared.highest).unwrap_or(recovered.highest);
             Ok(recovered)
         })
