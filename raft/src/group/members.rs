@@ -153,6 +153,7 @@ impl Group {
         if self.inner.shared.seen().contains(&node.node_id.0) {
             return Err(refused(format!("node id {} was used before; a node id is never given again", node.node_id)));
         }
+        self.check_votes()?;
         let added = self.life().scope(self.inner.raft.add_learner(node.node_id.0, node, false)).await;
         added.map(|_| ()).map_err(members_error)
     }
@@ -191,11 +192,16 @@ impl Group {
     }
 
     async fn replace_here(&self, old: NodeId, new: NodeInfo) -> Result<(), MembersError> {
-        let members = self.members_now();
         let new_id = new.node_id;
         if old == new_id {
             return Err(refused("a wiped node comes back under a new node id"));
         }
+        if self.members_now().get(old).is_some() {
+            self.add_learner_here(new).await?;
+            self.wait_caught_up(new_id, MEMBERS_CHANGE_MAX * 3 / 4).await?;
+        }
+        // Looked at only now: what waited may have brought an earlier try of this to its end.
+        let members = self.members_now();
         if members.get(old).is_none() {
             self.check_was_member(old)?;
             return match members.is_voter(new_id) {
@@ -203,8 +209,6 @@ impl Group {
                 false => Err(refused(format!("node {old} is not a member any more"))),
             };
         }
-        self.add_learner_here(new).await?;
-        self.wait_caught_up(new_id, MEMBERS_CHANGE_MAX * 3 / 4).await?;
         let voters = members.voters.iter().map(|node| node.node_id).filter(|voter| *voter != old);
         self.check_quorum(&voters.chain([new_id]).collect())?;
         self.change_voters(ChangeMembers::Batch(vec![
@@ -237,8 +241,17 @@ impl Group {
     }
 
     async fn change_voters(&self, change: ChangeMembers<u64, NodeInfo>) -> Result<(), MembersError> {
+        self.check_votes()?;
         let made = self.life().scope(self.inner.raft.change_membership(change, false)).await;
         made.map(|_| ()).map_err(members_error)
+    }
+
+    /// A leader that was removed leads on until that is committed, and a little longer; openraft takes no other membership from it.
+    fn check_votes(&self) -> Result<(), MembersError> {
+        match self.members_now().is_voter(self.inner.peers.identity().node_id) {
+            true => Ok(()),
+            false => Err(MembersError::Busy { reason: "the leader has just left the shard; another one takes over".to_owned() }),
+        }
     }
 
     /// A change that was made before is done; one that names a node that never was is a mistake.

@@ -229,6 +229,39 @@ async fn a_change_that_was_left_half_done_is_brought_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_leader_that_is_replaced_by_half_is_replaced_once() {
+    let mut world = World::born(3).await;
+    let added = stranger(&mut world, 4).await;
+    let new = world.nodes[added].info.clone();
+    let leader = world.leader().await;
+    let (group, old) = (world.nodes[leader].group().clone(), world.nodes[leader].info.node_id);
+    group.add_learner(new.clone()).await.expect("it is added");
+    until("it has caught up", || group.status().replication.get(&new.node_id).filter(|it| it.lag_entries == 0).copied()).await;
+    // The first of two steps is asked for, and whoever would ask for the second one is gone.
+    let swap = openraft::ChangeMembers::Batch(vec![
+        openraft::ChangeMembers::AddVoterIds([new.node_id.0].into()),
+        openraft::ChangeMembers::RemoveVoters([old.0].into()),
+    ]);
+    let step = group.raft().change_membership(swap, false);
+    assert!(futures::FutureExt::now_or_never(step).is_none(), "it waits for the quorum");
+    until("the membership is joint", || group.status().members.changing.then_some(())).await;
+    let replaced = group.replace(old, new.clone()).await;
+    assert!(matches!(replaced, Ok(()) | Err(MembersError::NotLeader { .. } | MembersError::Busy { .. })), "{replaced:?}");
+    let running = || world.nodes.iter().filter(|node| node.is_running());
+    let members = || {
+        running()
+            .map(|node| node.group().status())
+            .find(|status| {
+                status.role == crate::Role::Leader && status.leader.as_ref().is_some_and(|leader| leader.node_id != old)
+            })
+            .map(|status| status.members)
+    };
+    let members = until("another one leads", members).await;
+    let voters: Vec<_> = members.voters.iter().map(|node| node.node_id).collect();
+    assert_eq!((voters.len(), voters.contains(&old), voters.contains(&new.node_id)), (3, false, true), "{members:?}");
+}
+
+#[tokio::test]
 async fn a_change_without_a_quorum_is_not_said_to_be_made_or_not_made() {
     let mut world = World::born(3).await;
     let leader = world.leader().await;
