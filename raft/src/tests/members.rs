@@ -18,7 +18,7 @@ async fn stranger(world: &mut World, id: u64) -> usize {
 
 #[tokio::test]
 async fn a_learner_catches_up_is_promoted_and_counts() {
-    let mut world = World::born(1).await;
+    let mut world = World::born_calm(1).await;
     for number in 1..=10 {
         world.write("a", number).await;
     }
@@ -71,7 +71,7 @@ async fn a_learner_far_behind_gets_a_checkpoint_and_then_the_log() {
 
 #[tokio::test]
 async fn a_lost_node_is_replaced_and_its_id_is_never_given_again() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     world.write("a", 1).await;
     let leader = world.leader().await;
     let lost = (leader + 1) % 3;
@@ -93,7 +93,7 @@ async fn a_lost_node_is_replaced_and_its_id_is_never_given_again() {
 
 #[tokio::test]
 async fn a_node_that_never_was_is_neither_removed_nor_replaced_and_one_that_is_gone_may_be_again() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     let leader = world.leader().await;
     let voter = world.nodes[(leader + 1) % 3].info.clone();
     let group = world.nodes[leader].group().clone();
@@ -125,7 +125,7 @@ async fn a_change_that_would_stop_the_shard_is_refused() {
 
 #[tokio::test]
 async fn leadership_goes_where_it_is_sent_and_writes_go_on() {
-    let world = World::born(3).await;
+    let world = World::born_calm(3).await;
     for round in 1..=6 {
         let leader = world.leader().await;
         let target = world.nodes[(leader + 1) % 3].info.node_id;
@@ -150,7 +150,7 @@ fn preferred_leaders_are_spread_over_the_voters() {
 
 #[tokio::test]
 async fn a_shard_returns_to_its_preferred_leader_by_itself() {
-    let world = World::born(3).await;
+    let world = World::born_calm(3).await;
     let settings = crate::BalanceSettings {
         interval: Duration::from_millis(50),
         settle: Duration::from_millis(100),
@@ -163,19 +163,24 @@ async fn a_shard_returns_to_its_preferred_leader_by_itself() {
 }
 
 /// Waits until the leader, whoever it is by then, has not heard of a node for so long that it counts as dead; one that never
-/// answered it does at once.
+/// answered it does at once. It has heard of all others.
 async fn until_silent(world: &World, id: NodeId) -> crate::Group {
-    let counts_as_dead = |group: &crate::Group| {
-        let silent = group.status().replication.get(&id)?.silent;
-        silent.is_none_or(|silent| silent > group.silent_max()).then(|| group.clone())
+    let knows = |group: &crate::Group| {
+        let replication = group.status().replication;
+        let is_silent = |silent: Option<Duration>| silent.is_none_or(|silent| silent > group.silent_max());
+        let as_it_is = replication.iter().all(|(other, follower)| is_silent(follower.silent) == (*other == id));
+        (replication.contains_key(&id) && as_it_is).then(|| group.clone())
     };
     let running = || world.nodes.iter().filter(|node| node.is_running());
-    until("the dead node is noticed", || running().find_map(|node| counts_as_dead(node.group()))).await
+    // What it sent before it died has come by then.
+    let silent_max = running().next().expect("somebody runs").group().silent_max();
+    tokio::time::sleep(silent_max).await;
+    until("the dead node is noticed", || running().find_map(|node| knows(node.group()))).await
 }
 
 #[tokio::test]
 async fn a_learner_that_caught_up_and_died_gets_no_vote() {
-    let mut world = World::born(1).await;
+    let mut world = World::born_calm(1).await;
     world.write("a", 1).await;
     let added = stranger(&mut world, 2).await;
     let id = world.nodes[added].info.node_id;
@@ -207,7 +212,7 @@ async fn leadership_is_not_sent_to_a_node_that_does_not_answer() {
 
 #[tokio::test]
 async fn a_change_that_was_left_half_done_is_brought_to_its_end() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     let added = stranger(&mut world, 4).await;
     let info = world.nodes[added].info.clone();
     let leader = world.leader().await;
@@ -230,7 +235,7 @@ async fn a_change_that_was_left_half_done_is_brought_to_its_end() {
 
 #[tokio::test]
 async fn a_leader_that_is_replaced_by_half_is_replaced_once() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     let added = stranger(&mut world, 4).await;
     let new = world.nodes[added].info.clone();
     let leader = world.leader().await;
@@ -263,7 +268,7 @@ async fn a_leader_that_is_replaced_by_half_is_replaced_once() {
 
 #[tokio::test]
 async fn a_change_without_a_quorum_is_not_said_to_be_made_or_not_made() {
-    let mut world = World::born(3).await;
+    let mut world = World::born_calm(3).await;
     let leader = world.leader().await;
     let group = world.nodes[leader].group().clone();
     let learner = crate::NodeInfo { node_id: NodeId(9), birth_id: Uuid::from_u128(9), ..world.nodes[leader].info.clone() };

@@ -424,9 +424,7 @@ impl World {
     /// A cluster that was born with all its nodes and has a leader.
     pub async fn born(count: u64) -> Self {
         let mut world = Self::new(count);
-        world.found();
-        world.start_all().await;
-        world.leader().await;
+        world.come_up().await;
         world
     }
 
@@ -436,10 +434,16 @@ impl World {
         for node in &mut world.nodes {
             node.settings.timing = node.settings.timing.slower(4);
         }
-        world.found();
-        world.start_all().await;
-        world.leader().await;
+        world.come_up().await;
         world
+    }
+
+    /// The cluster is born: it has a leader, and its first members are committed, so that others can follow.
+    async fn come_up(&mut self) {
+        self.found();
+        self.start_all().await;
+        let leader = self.leader().await;
+        until("the birth is committed", || (self.nodes[leader].group().status().committed? > 0).then_some(())).await;
     }
 
     /// All nodes become founders.
