@@ -180,3 +180,26 @@ async fn superseded_entity_takes_its_journal_back_only_for_a_new_command() {
 async fn name_that_is_none_is_refused() {
     assert!(World::new().entities(None).get("  ").is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_question_is_answered_while_entities_rest_on_other_threads() {
+    let world = World::new();
+    let entities = world.system.entities(scripted(&world.notes).passivate_after(Duration::from_micros(50)).mailbox_room(2));
+    let senders = (0..8_usize).map(|sender| {
+        let entities = entities.clone();
+        tokio::spawn(async move {
+            for number in 0..150 {
+                let entity = entities.get(format!("actor-{}", (sender + number) % 3)).unwrap();
+                assert_eq!(state(&entity).await, Ok(Vec::new()));
+                if number % 5 == 0 {
+                    entities.passivate(entity.persistence_id());
+                    tokio::time::sleep(Duration::from_micros(200)).await;
+                }
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    assert!(world.recoveries() > 10, "they rested: {}", world.recoveries());
+}
