@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cairn-api", &["cairn-machine"]),
     ("cairn-client", &["cairn-machine", "cairn-api"]),
     ("cairn-actor", &["cairn-machine", "cairn-client"]),
+    ("cairn-tellus", &["cairn-client"]),
     ("cairn-kameo", &["cairn-actor"]),
     ("cairn-ractor", &["cairn-actor"]),
     ("cairn-node", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api"]),
