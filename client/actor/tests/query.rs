@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_actor::query::{Envelope, Envelopes, Offset, ReadJournal};
+use cairn_actor::format::{EventFormat, FormatError};
+use cairn_actor::query::{Envelope, Envelopes, Offset, QueryError, ReadJournal, typed};
 use cairn_client::memory::MemoryCairn;
 use cairn_client::{Cairn, Deletion, Error, NewEvent, PersistenceId, SequenceNumber, StoredEvent};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -454,4 +456,41 @@ async fn a_live_tag_stream_outlives_changes_of_the_leader_and_resumes_from_every
         let rest: BTreeSet<_> = take(&mut rest, 47 - index).await.iter().map(key).collect();
         assert_eq!(rest, keys[index + 1..].iter().cloned().collect(), "after {}", envelope.offset);
     }
+}
+
+/// Reads texts; a stone stands for nothing, and an apple for its halves.
+struct Halves;
+
+impl EventFormat<String> for Halves {
+    fn to_journal(&self, event: &String) -> Result<Vec<NewEvent>, FormatError> {
+        Ok(vec![NewEvent::from(event.clone())])
+    }
+
+    fn from_journal(&self, stored: &StoredEvent) -> Result<Vec<String>, FormatError> {
+        let payload = &stored.event.payload;
+        match &payload.bytes[..] {
+            b"a stone" => Ok(Vec::new()),
+            b"a green apple" => Ok(vec!["left".to_owned(), "right".to_owned()]),
+            _ => Err(FormatError {
+                message: "neither".to_owned(),
+                serializer_id: payload.serializer_id,
+                manifest: payload.manifest.clone(),
+            }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn typed_events_are_those_of_the_format_and_what_it_cannot_read_ends_the_stream() {
+    let world = world();
+    world.persist("account-1", ["a stone", "a green apple", "a pear", "a green apple"]).await;
+    let all = world.read.current_all_events(&Offset::START).await.expect("begins");
+    let mut events = typed(all, Arc::new(Halves));
+    let halves = events.try_next().await.expect("is read").expect("is there");
+    assert_eq!(
+        halves.iter().map(|half| (half.sequence_number.0, half.event.as_str())).collect::<Vec<_>>(),
+        [(2, "left"), (2, "right")]
+    );
+    assert!(matches!(events.try_next().await, Err(QueryError::Format { sequence_number: SequenceNumber(3), .. })));
+    assert!(events.next().await.is_none(), "it ends after its first error");
 }

@@ -1,0 +1,111 @@
+//! The read side on three nodes with several shards, whose leaders are killed while it reads.
+
+#[path = "../../../node/tests/common/mod.rs"]
+mod common;
+
+use std::collections::BTreeSet;
+
+use cairn_actor::query::{Envelope, Envelopes, Offset, ReadJournal};
+use cairn_client::{Cairn, JournalWriter, NewEvent, PersistenceId, SequenceNumber, StoredEvent};
+use cairn_node::Network;
+use common::{Cluster, client_address};
+use futures::{StreamExt, TryStreamExt};
+
+/// Shards of the cluster: each with a leader of its own.
+const SHARDS: u16 = 4;
+/// Journals, which lie in all of the shards.
+const JOURNALS: usize = 12;
+/// How often a leader is killed.
+const KILLS: u16 = 4;
+
+fn client_of_cluster(cluster: &Cluster) -> Cairn {
+    let network = cluster.network.clone();
+    let connector = move |address: String| {
+        let network = network.clone();
+        async move { network.connect(&address).await }
+    };
+    Cairn::builder().endpoints((1..=3).map(client_address)).connector(connector).seed(1).build().expect("builds")
+}
+
+async fn writers(cairn: &Cairn) -> Vec<JournalWriter> {
+    let mut writers = Vec::new();
+    for index in 0..JOURNALS {
+        writers.push(cairn.journal(format!("account-{index}")).expect("a name").claim().await.expect("is claimed"));
+    }
+    writers
+}
+
+/// Two events for each journal: the first one has the tag.
+async fn write_round(writers: &mut [JournalWriter]) {
+    for writer in writers {
+        writer.append(NewEvent::from("a green apple").tagged("green")).await.expect("is stored");
+        writer.append("a stone").await.expect("is stored");
+    }
+}
+
+type Key = (PersistenceId, SequenceNumber);
+
+fn key(envelope: &Envelope<StoredEvent>) -> Key {
+    (envelope.persistence_id.clone(), envelope.sequence_number)
+}
+
+fn set(keys: &[Key]) -> BTreeSet<Key> {
+    keys.iter().cloned().collect()
+}
+
+#[tokio::test]
+async fn a_live_tag_stream_outlives_killed_leaders_and_resumes_from_every_offset() {
+    let mut cluster = Cluster::of_founders(3, SHARDS).await;
+    let cairn = client_of_cluster(&cluster);
+    let read = ReadJournal::new(cairn.clone());
+    let mut writers = writers(&cairn).await;
+    let rounds = usize::from(KILLS) * 2;
+    let mut green = read.events_by_tag("green", &Offset::START).await.expect("begins");
+    let reading = tokio::spawn(async move {
+        let seen: Vec<_> = green.by_ref().take(rounds * JOURNALS).try_collect().await.expect("is read");
+        seen
+    });
+    for kill in 0..KILLS {
+        write_round(&mut writers).await;
+        let leader = cluster.leader(kill % SHARDS).await;
+        cluster.kill(leader);
+        write_round(&mut writers).await;
+        cluster.start(leader).await;
+        cluster.all_ready().await;
+    }
+    let seen = reading.await.expect("does not panic");
+    let keys: Vec<_> = seen.iter().map(key).collect();
+    assert_eq!(set(&keys).len(), rounds * JOURNALS, "each once");
+    for index in 0..JOURNALS {
+        let name = format!("account-{index}");
+        let numbers: Vec<_> = keys.iter().filter(|(of, _)| of.as_str() == name).map(|(_, number)| number.0).collect();
+        assert_eq!(numbers, (0..rounds as u64).map(|round| round * 2 + 1).collect::<Vec<_>>(), "{name} in order");
+    }
+    for (index, envelope) in seen.iter().enumerate() {
+        let rest = read.current_events_by_tag("green", &envelope.offset).await.expect("begins");
+        let rest: Vec<_> = rest.map_ok(|envelope| key(&envelope)).try_collect().await.expect("is read");
+        assert_eq!((rest.len(), set(&rest)), (seen.len() - index - 1, set(&keys[index + 1..])), "after {}", envelope.offset);
+    }
+}
+
+#[tokio::test]
+async fn current_questions_end_at_the_state_of_their_start_and_names_come_once() {
+    let cluster = Cluster::of_founders(3, SHARDS).await;
+    let cairn = client_of_cluster(&cluster);
+    let read = ReadJournal::new(cairn.clone());
+    let mut writers = writers(&cairn).await;
+    write_round(&mut writers).await;
+    let all = read.current_all_events(&Offset::START).await.expect("begins");
+    let green = read.current_events_by_tag("green", &Offset::START).await.expect("begins");
+    let slices = read.current_events_by_slices(None, 0..=1023, &Offset::START).await.expect("begins");
+    let mut names = read.persistence_ids().await.expect("begins");
+    let known: BTreeSet<_> = names.by_ref().take(JOURNALS).try_collect().await.expect("is read");
+    assert_eq!(known.len(), JOURNALS);
+    write_round(&mut writers).await;
+    let count = async |envelopes: Envelopes| envelopes.try_collect::<Vec<_>>().await.expect("is read").len();
+    assert_eq!((count(all).await, count(green).await, count(slices).await), (2 * JOURNALS, JOURNALS, 2 * JOURNALS));
+    let mut new = cairn.journal("account-new").expect("a name").claim().await.expect("is claimed");
+    new.append("opened").await.expect("is stored");
+    let name = names.try_next().await.expect("is read").expect("goes on");
+    assert_eq!(name.as_str(), "account-new", "those that were named are not named again");
+}
