@@ -52,6 +52,10 @@ pub type Names = BoxStream<'static, Result<PersistenceId, Error>>;
 
 /// Asks a cluster what is stored.
 ///
+/// Not here, of what Akka has: slices that start from snapshots (`eventsBySlicesStartingFromSnapshots`), the firehose, and queries of
+/// durable state, which Cairn does not hold. Offsets are commit positions, so that nothing has to be read backwards for what became
+/// visible late (`TimestampOffset`, backtracking).
+///
 /// Akka: `PersistenceQuery.readJournalFor`, `ReadJournal`.
 #[derive(Clone, Debug)]
 pub struct ReadJournal {

@@ -106,16 +106,22 @@ impl<S> FaultyStore<S> {
     }
 
     /// Makes the next call of a kind go wrong; asked several times, the ones after it too, in this order.
+    ///
+    /// Akka: `PersistenceTestKit.failNextPersisted`, `rejectNextPersisted`, `failNextRead`, `failNextDelete`; `SnapshotTestKit`.
     pub fn next(&self, call: Call, fault: Fault) {
         self.lock().next.entry(call).or_default().push_back(fault);
     }
 
     /// Asks `choose` about each call that [`FaultyStore::next`] says nothing about.
+    ///
+    /// Akka: `PersistenceTestKit.withPolicy`.
     pub fn inject(&self, choose: impl FnMut(Call, &PersistenceId) -> Fault + Send + 'static) {
         self.lock().rule = Some(Box::new(choose));
     }
 
     /// Nothing goes wrong any more.
+    ///
+    /// Akka: `PersistenceTestKit.resetPolicy`.
     pub fn heal(&self) {
         let mut faults = self.lock();
         faults.next.clear();
