@@ -61,6 +61,9 @@ pub enum AskError {
     /// What was asked for may have happened.
     #[error("the actor gave no answer")]
     NoAnswer,
+    /// The mailbox has no room, and the actor's kind refuses then: nothing was asked.
+    #[error("the mailbox of the actor is full")]
+    Full,
     /// The actor has stopped for good: nothing was asked.
     #[error("the actor has stopped")]
     Stopped,
@@ -93,7 +96,8 @@ impl<C> ActorRef<C> {
     /// Akka: `tell`, `!`
     ///
     /// # Errors
-    /// [`TellError::Stopped`] if the actor has stopped for good.
+    /// [`TellError::Stopped`] if the actor has stopped for good; [`TellError::Full`] if there is no room, and its kind
+    /// [refuses](crate::kind::MailboxOverflow) then.
     pub async fn tell(&self, command: C) -> Result<(), TellError<C>> {
         self.mailbox.push(command).await
     }
@@ -115,7 +119,10 @@ impl<C> ActorRef<C> {
     pub async fn ask<R>(&self, deadline: Duration, command: impl FnOnce(ReplyTo<R>) -> C) -> Result<R, AskError> {
         let (reply_to, answer) = ReplyTo::new();
         let asked = async {
-            self.tell(command(reply_to)).await.map_err(|_| AskError::Stopped)?;
+            self.tell(command(reply_to)).await.map_err(|error| match error {
+                TellError::Full(_) => AskError::Full,
+                TellError::Stopped(_) => AskError::Stopped,
+            })?;
             answer.await.map_err(|_| AskError::NoAnswer)
         };
         tokio::time::timeout(deadline, asked).await.unwrap_or(Err(AskError::TimedOut))

@@ -12,6 +12,7 @@ use crate::backoff::Backoff;
 use crate::behavior::Behavior;
 use crate::codec::Cbor;
 use crate::format::{Codec, EventFormat};
+use crate::mailbox::MailboxBound;
 use crate::recovery::Recovery;
 use crate::replay_filter::ReplayFilterSettings;
 use crate::retention::Retention;
@@ -36,7 +37,7 @@ pub(crate) struct Shared<B: Behavior> {
     pub(crate) snapshots: Option<Arc<dyn Codec<B::State>>>,
     pub(crate) recovery: Recovery,
     pub(crate) recovery_idle: Duration,
-    pub(crate) mailbox_room: usize,
+    pub(crate) mailbox: MailboxBound,
     pub(crate) stash_room: usize,
     pub(crate) stash_overflow: StashOverflow,
     pub(crate) write_retry: WriteRetry,
@@ -44,6 +45,16 @@ pub(crate) struct Shared<B: Behavior> {
     pub(crate) passivate_after: Option<Duration>,
     pub(crate) retention: Retention<B::State, B::Event>,
     pub(crate) replay_filter: Option<ReplayFilterSettings>,
+}
+
+/// What becomes of a command for which a mailbox has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MailboxOverflow {
+    /// Whoever sends it waits until there is room.
+    #[default]
+    Wait,
+    /// It is refused at once, with [`TellError::Full`](crate::actor_ref::TellError::Full). Akka: `ReplyToStrategy`, `drop`
+    Refuse,
 }
 
 /// What becomes of a command that is put aside where no more have room.
@@ -124,7 +135,7 @@ impl<B: Behavior> Clone for Shared<B> {
             snapshots: self.snapshots.clone(),
             recovery: self.recovery,
             recovery_idle: self.recovery_idle,
-            mailbox_room: self.mailbox_room,
+            mailbox: self.mailbox,
             stash_room: self.stash_room,
             stash_overflow: self.stash_overflow,
             write_retry: self.write_retry,
@@ -145,7 +156,7 @@ impl<B: Behavior> ActorKind<B> {
             snapshots: None,
             recovery: Recovery::default(),
             recovery_idle: RECOVERY_IDLE_DEFAULT,
-            mailbox_room: ROOM_DEFAULT,
+            mailbox: MailboxBound::waiting(ROOM_DEFAULT),
             stash_room: ROOM_DEFAULT,
             stash_overflow: StashOverflow::default(),
             write_retry: WriteRetry::default(),
@@ -214,7 +225,15 @@ impl<B: Behavior> ActorKind<B> {
     /// Akka: `stash-capacity`, `mailbox-capacity`
     #[must_use]
     pub fn mailbox_room(self, commands: usize) -> Self {
-        self.with(|shared| shared.mailbox_room = commands)
+        self.with(|shared| shared.mailbox.room = commands)
+    }
+
+    /// What becomes of a command for which the mailbox has no room; by default whoever sends it waits.
+    ///
+    /// Akka: `stash-overflow-strategy`, `mailbox-push-timeout-time`
+    #[must_use]
+    pub fn mailbox_overflow(self, overflow: MailboxOverflow) -> Self {
+        self.with(|shared| shared.mailbox.overflow = overflow)
     }
 
     /// How many commands an actor may put aside, and what becomes of one more; 4096 by default, and dropped.

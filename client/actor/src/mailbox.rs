@@ -13,6 +13,7 @@ use cairn_client::PersistenceId;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::actor_ref::{StopReason, TellError};
+use crate::kind::MailboxOverflow;
 
 /// A queue that held more than so many gives its memory back when it is empty.
 const QUEUE_KEPT: usize = 16;
@@ -26,6 +27,7 @@ pub(crate) struct Mailbox<C> {
     persistence_id: PersistenceId,
     state: Mutex<State<C>>,
     room: Semaphore,
+    overflow: MailboxOverflow,
     stopped: Notify,
     /// Starts the actor when a command comes while it rests; none for an actor that starts once.
     waker: Option<Arc<dyn Wake<C>>>,
@@ -48,6 +50,20 @@ enum Life {
     Stopped(StopReason),
 }
 
+/// How many commands may wait, and what becomes of one more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MailboxBound {
+    pub(crate) room: usize,
+    pub(crate) overflow: MailboxOverflow,
+}
+
+impl MailboxBound {
+    /// So many may wait, and who sends one more waits, too.
+    pub(crate) const fn waiting(room: usize) -> Self {
+        Self { room, overflow: MailboxOverflow::Wait }
+    }
+}
+
 /// What its owner asked the actor to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Asked {
@@ -68,21 +84,22 @@ pub(crate) enum Taken<C> {
 
 impl<C> Mailbox<C> {
     /// A mailbox whose actor runs already.
-    pub(crate) fn active(persistence_id: PersistenceId, room: usize) -> Self {
-        Self::new(persistence_id, room, Life::Active, None)
+    pub(crate) fn active(persistence_id: PersistenceId, bound: MailboxBound) -> Self {
+        Self::new(persistence_id, bound, Life::Active, None)
     }
 
     /// A mailbox whose actor starts with the first command.
-    pub(crate) fn resting(persistence_id: PersistenceId, room: usize, waker: Arc<dyn Wake<C>>) -> Self {
-        Self::new(persistence_id, room, Life::Resting, Some(waker))
+    pub(crate) fn resting(persistence_id: PersistenceId, bound: MailboxBound, waker: Arc<dyn Wake<C>>) -> Self {
+        Self::new(persistence_id, bound, Life::Resting, Some(waker))
     }
 
-    fn new(persistence_id: PersistenceId, room: usize, life: Life, waker: Option<Arc<dyn Wake<C>>>) -> Self {
+    fn new(persistence_id: PersistenceId, bound: MailboxBound, life: Life, waker: Option<Arc<dyn Wake<C>>>) -> Self {
         let state = State { returned: VecDeque::new(), queue: VecDeque::new(), life, task: None, asked: Asked::Nothing };
         Self {
             persistence_id,
             state: Mutex::new(state),
-            room: Semaphore::new(room.clamp(1, Semaphore::MAX_PERMITS)),
+            room: Semaphore::new(bound.room.clamp(1, Semaphore::MAX_PERMITS)),
+            overflow: bound.overflow,
             stopped: Notify::new(),
             waker,
         }
@@ -92,8 +109,11 @@ impl<C> Mailbox<C> {
         &self.persistence_id
     }
 
-    /// Puts a command at the end as soon as there is room.
+    /// Puts a command at the end as soon as there is room, or only if there is, as its kind has it.
     pub(crate) async fn push(self: &Arc<Self>, command: C) -> Result<(), TellError<C>> {
+        if self.overflow == MailboxOverflow::Refuse {
+            return self.try_push(command);
+        }
         match self.room.acquire().await {
             Ok(permit) => permit.forget(),
             Err(_) => return Err(TellError::Stopped(command)),

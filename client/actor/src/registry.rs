@@ -69,8 +69,8 @@ impl<B: Behavior> Entities<B> {
         {
             return ActorRef::new(mailbox);
         }
-        let room = self.shared.supervisor.kind().shared().mailbox_room;
-        let mailbox = Arc::new(Mailbox::resting(persistence_id.clone(), room, self.shared.waker.clone()));
+        let bound = self.shared.supervisor.kind().shared().mailbox;
+        let mailbox = Arc::new(Mailbox::resting(persistence_id.clone(), bound, self.shared.waker.clone()));
         mailboxes.by_id.insert(persistence_id.clone(), Arc::downgrade(&mailbox));
         mailboxes.forget_the_unused();
         ActorRef::new(mailbox)

@@ -87,7 +87,7 @@ impl ActorSystem {
         persistence_id: impl Into<String>,
         start: Start,
     ) -> Result<ActorRef<B::Command>, Error> {
-        let mailbox = Arc::new(Mailbox::active(parse_persistence_id(persistence_id)?, kind.shared().mailbox_room));
+        let mailbox = Arc::new(Mailbox::active(parse_persistence_id(persistence_id)?, kind.shared().mailbox));
         Supervisor::new(self.clone(), kind.clone()).start(mailbox.clone(), start);
         Ok(ActorRef::new(mailbox))
     }

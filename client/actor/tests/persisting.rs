@@ -7,7 +7,7 @@ use std::time::Duration;
 use cairn_actor::actor_ref::{AskError, StopReason, TellError};
 use cairn_actor::context::Context;
 use cairn_actor::effect::Effect;
-use cairn_actor::kind::{StashOverflow, Supervision};
+use cairn_actor::kind::{MailboxOverflow, StashOverflow, Supervision};
 use cairn_client::SequenceNumber;
 use cairn_client::memory::MemoryCairn;
 use common::meddled::Meddled;
@@ -314,6 +314,23 @@ async fn mailbox_takes_so_many_commands_and_lets_senders_wait() {
     assert!(sender.await.unwrap());
     state(&actor).await.unwrap();
     assert_eq!(world.noted(), ["1 on [a]", "2 on [a]", "3 on [a]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mailbox_that_is_full_refuses_a_command_if_its_kind_says_so() {
+    let world = World::new();
+    let kind = scripted(&world.notes).mailbox_room(1).mailbox_overflow(MailboxOverflow::Refuse);
+    let actor = system(world.store.clone(), 1).spawn(&kind, "actor").unwrap();
+    settle().await;
+    world.store.hold();
+    make(&actor, |_, _| Effect::persist(event("a"))).await;
+    settle().await;
+    make(&actor, |_, _| Effect::none()).await;
+    assert!(matches!(actor.tell(run(|_, _| Effect::none())).await, Err(TellError::Full(_))));
+    assert_eq!(state(&actor).await, Err(AskError::Full));
+    world.store.let_go(1);
+    settle().await;
+    assert_eq!(state(&actor).await.unwrap(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

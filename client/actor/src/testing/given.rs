@@ -40,10 +40,10 @@ use crate::behavior::{Behavior, PersistRejected};
 use crate::context::Context;
 use crate::effect::{Defer, Effect, Handler, Maintain, Persist, Step};
 use crate::format::{EventFormat, FormatError};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, MailboxBound};
 
 /// Commands that the actor may send itself in a test.
-const ROOM: usize = 1024;
+const BOUND: MailboxBound = MailboxBound::waiting(1024);
 
 /// An actor that has recovered from nothing so far.
 ///
@@ -57,7 +57,7 @@ pub fn given<B: Behavior>(behavior: B) -> Scenario<B> {
     Scenario {
         state,
         behavior,
-        context: Context::new(Arc::new(Mailbox::active(persistence_id, ROOM))),
+        context: Context::new(Arc::new(Mailbox::active(persistence_id, BOUND))),
         format: None,
         registered: VecDeque::new(),
         is_draining: false,

@@ -8,7 +8,7 @@ use cairn_client::SequenceNumber;
 
 use super::{Update, UpdateFailure, ViewIds};
 use crate::actor_ref::{ActorRef, AskError, ReplyTo, StopReason, TellError};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, MailboxBound};
 
 /// What comes to a view from others.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub enum UpdateError {
 
 impl<M> ViewRef<M> {
     pub(super) fn new(ids: ViewIds, room: usize) -> Self {
-        let mailbox = Arc::new(Mailbox::active(ids.view_id.clone(), room));
+        let mailbox = Arc::new(Mailbox::active(ids.view_id.clone(), MailboxBound::waiting(room)));
         Self { ids: Arc::new(ids), mailbox }
     }
 
