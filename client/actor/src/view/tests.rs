@@ -173,11 +173,15 @@ impl World {
         })
     }
 
-    /// The next things that are seen, whenever that is.
+    /// The next thing that is seen, whenever that is.
+    async fn next(&mut self) -> String {
+        timeout(seconds(3600), self.seen.recv()).await.expect("something is seen").expect("the test can tell, too")
+    }
+
+    /// The next things that are seen.
     async fn expect(&mut self, expected: &[&str]) {
         for text in expected {
-            let seen = timeout(seconds(3600), self.seen.recv()).await;
-            assert_eq!(seen.expect("something is seen").as_deref(), Some(*text));
+            assert_eq!(self.next().await, *text);
         }
     }
 
@@ -441,6 +445,14 @@ async fn a_journal_that_falls_silent_fails_the_update_after_one_to_two_times_wha
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_journal_that_is_slow_but_not_silent_fails_nothing() {
+    let mut world = World::new(&["a", "b", "c", "d"]).await;
+    world.store.next([Trouble::Slow(seconds(9))]);
+    world.spawn(&world.kind().update_idle(seconds(10)).auto_update(AutoUpdate::Off));
+    world.expect(&["a-1 at start", "b-2 at start", "c-3 at start", "d-4 at start"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_so_many_recover_at_once() {
     let mut world = World::new(&["a"]).await;
     world.store.next([Trouble::HangAfter(0)]);
@@ -478,8 +490,8 @@ async fn an_event_that_does_not_read_fails_the_update_before_it_is_applied() {
     let mut world = World::new(&["a"]).await;
     world.actor.append("no JSON").await.unwrap();
     let view = world.view(AutoUpdate::Off);
-    assert_eq!(world.seen.recv().await.unwrap(), "a-1 at start");
-    assert!(world.seen.recv().await.unwrap().starts_with("failed: event 2: "));
+    assert_eq!(world.next().await, "a-1 at start");
+    assert!(world.next().await.starts_with("failed: event 2: "));
     assert!(matches!(update(&view, Update::default()).await, Err(UpdateError::Failed(UpdateFailure::Format { .. }))));
     assert_eq!(state(&view).await, ["a"]);
 }
@@ -497,7 +509,7 @@ async fn what_several_writers_wrote_over_each_other_can_be_filtered() {
     world.store.next([Trouble::Script(script)]);
     let filter = ReplayFilterSettings { mode: ReplayFilterMode::Fail, ..filter };
     world.spawn(&world.kind().replay_filter(filter).auto_update(AutoUpdate::Off));
-    let seen = [world.seen.recv().await.unwrap(), world.seen.recv().await.unwrap()].concat();
+    let seen = [world.next().await, world.next().await].concat();
     assert!(seen.contains("a newer writer wrote"), "{seen}");
 }
 

@@ -10,8 +10,9 @@ use crate::actor_ref::StopReason;
 use crate::adapter::Format;
 use crate::codec::{Cbor, Json};
 use crate::format::Codec;
+use crate::recovery::Recovery;
 use crate::store::SnapshotStore;
-use crate::view::{ViewContext, ViewIds, ViewKind};
+use crate::view::{AutoUpdate, ViewContext, ViewIds, ViewKind};
 
 #[tokio::test(start_paused = true)]
 async fn a_view_takes_up_from_its_own_snapshot() {
@@ -110,7 +111,7 @@ async fn a_state_never_has_a_hole_where_a_snapshot_does_not_read() {
         world.actor.journal().delete_to(SequenceNumber(deleted_to), Deletion::Permanent).await.unwrap();
         let view = world.view(None);
         for _ in 0..4 {
-            let seen = world.seen.recv().await.unwrap();
+            let seen = world.next().await;
             assert!(seen.starts_with("failed: the snapshot at 2 cannot be used, and the events before it are deleted"), "{seen}");
         }
         assert!(matches!(view.stopped().await, StopReason::Failed(_)));
@@ -134,4 +135,18 @@ async fn a_view_that_cannot_load_its_snapshot_starts_again() {
     world.view(None);
     world.expect(&["a-1 at start"]).await;
     assert!(start.elapsed() >= seconds(1), "after its back-off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_above_the_bound_of_the_recovery_is_not_taken() {
+    let mut world = World::new(&["a", "b", "c"]).await;
+    let view = world.view(None);
+    tell(&view, Message::Do(|context| context.save_snapshot())).await;
+    tell(&view, Message::Do(|context| context.stop())).await;
+    world.expect(&["a-1 at start", "b-2 at start", "c-3 at start", "saved 3, 3"]).await;
+    assert_eq!(view.stopped().await, StopReason::Done);
+    let bounded = Recovery { to: SequenceNumber(2), ..Recovery::default() };
+    let view = world.spawn(&world.kind().recovery(bounded).auto_update(AutoUpdate::Off));
+    world.expect(&["a-1 at start", "b-2 at start"]).await;
+    assert_eq!(state(&view).await, ["a", "b"]);
 }

@@ -24,6 +24,8 @@ pub(super) enum Trouble {
     HangAfter(usize),
     /// It takes so long.
     Delay(Duration),
+    /// Each event takes so long.
+    Slow(Duration),
     /// These events come instead.
     Script(Vec<StoredEvent>),
 }
@@ -69,6 +71,7 @@ impl Troubled {
             Trouble::EndAfter(count) => events.take(count).boxed(),
             Trouble::HangAfter(count) => events.take(count).chain(stream::pending()).boxed(),
             Trouble::Delay(time) => tokio::time::sleep(time).map(|()| events).flatten_stream().boxed(),
+            Trouble::Slow(time) => events.then(move |event| tokio::time::sleep(time).map(|()| event)).boxed(),
             Trouble::Script(script) => stream::iter(script.into_iter().map(Ok)).boxed(),
         }
     }
