@@ -32,7 +32,7 @@ impl<C> std::fmt::Debug for ActorRef<C> {
 }
 
 /// Why a command was not sent. It is given back.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(PartialEq, Eq, thiserror::Error)]
 pub enum TellError<C> {
     /// The mailbox has no room.
     #[error("the mailbox of the actor is full")]
@@ -40,6 +40,16 @@ pub enum TellError<C> {
     /// The actor has stopped for good.
     #[error("the actor has stopped")]
     Stopped(C),
+}
+
+impl<C> std::fmt::Debug for TellError<C> {
+    /// Without the command, which need not be printable.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full",
+            Self::Stopped(_) => "Stopped",
+        })
+    }
 }
 
 impl<C> TellError<C> {
