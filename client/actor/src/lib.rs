@@ -1,6 +1,11 @@
 //! Persistent actors on Cairn: a state that is the sum of its events, and comes back after a crash.
 //!
 //! Everything here goes through the public client: there is no private door to the cluster.
+//!
+//! Where to start reading: [`behavior`] is what an actor is and has a whole one; [`effect`] is what it can ask for, [`kind`] how all of a
+//! kind are set up, [`registry`] how they start, rest and start again. [`format`](mod@format), [`codec`] and [`adapter`] make events into bytes;
+//! [`outbox`] delivers at least once; [`view`] and [`query`] read; [`testing`] and [`tck`] are for tests. Items that correspond to a
+//! member of Akka say so.
 
 pub mod actor_ref;
 pub mod adapter;
