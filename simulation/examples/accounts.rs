@@ -4,24 +4,22 @@
 //!     cargo run --profile simulation -p cairn-simulation --example accounts
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cairn_actor::adapter::Format;
-use cairn_actor::codec::{Cbor, Versioned};
-use cairn_actor::delivery::{DeliveryId, DeliverySettings, UnconfirmedDelivery};
-use cairn_actor::outbox::{Outbox, Redelivery};
-use cairn_actor::{ActorKind, ActorRef, ActorSystem, Behavior, Context, Effect, Entities, ReplyTo};
-use cairn_client::PersistenceId;
+use cairn_actor::{ActorSystem, Behavior, Entities};
 use cairn_simulation::{Cluster, Simulation};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Barrier;
+
+#[path = "../../client/actor/examples/bank/account.rs"]
+mod account;
+
+use account::{Account, Branch, Command, Event, State, account_name};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 const BRANCHES: usize = 2;
 const PAYMENTS_OF_A_BRANCH: u64 = 60;
 const ACCOUNTS: u64 = 4;
-const OPENING_BALANCE: u64 = 100;
 /// How long a branch waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last payments may take to arrive once all is healed.
@@ -48,7 +46,7 @@ pub(crate) fn main() {
             branch(cluster.clone(), BRANCHES, last).await?;
             all_have_paid.wait().await;
             cluster.heal().await;
-            settle(&accounts(&cluster)).await?;
+            settle(&open(&cluster).accounts).await?;
             audit(&cluster, &all).await
         });
         let payments = acknowledged.lock().expect("nobody panicked").len();
@@ -58,13 +56,13 @@ pub(crate) fn main() {
 
 /// Pays until it has tried often enough, whatever happens.
 async fn branch(cluster: Cluster, number: usize, acknowledged: Acknowledged) -> Ended {
-    let (accounts, mut dice) = (accounts(&cluster), cluster.dice("payments"));
+    let (here, mut dice) = (open(&cluster), cluster.dice("payments"));
     for payment in 0..PAYMENTS_OF_A_BRANCH {
         let (from, to, amount) = (dice.number(1, ACCOUNTS), dice.number(1, ACCOUNTS), dice.number(1, 40));
         let name = format!("{number}/{payment}");
         let pay = |reply_to| Command::Pay { name: name.clone(), to: account_name(to), amount, reply_to };
         // No answer says nothing of the payment: it may be made or not, but not by half.
-        if let Ok(true) = accounts.get(account_name(from))?.ask(PATIENCE, pay).await {
+        if let Ok(true) = here.accounts.get(account_name(from))?.ask(PATIENCE, pay).await {
             acknowledged.lock().expect("nobody panicked").insert(name);
         }
         tokio::time::sleep(dice.time(Duration::from_millis(50), Duration::from_millis(1_500))).await;
@@ -73,19 +71,9 @@ async fn branch(cluster: Cluster, number: usize, acknowledged: Acknowledged) -> 
 }
 
 /// The accounts as one process has them.
-fn accounts(cluster: &Cluster) -> Entities<Account> {
+fn open(cluster: &Cluster) -> Branch {
     let seed = cluster.dice("accounts").number(0, u64::MAX);
-    let system = ActorSystem::builder(cluster.client()).seed(seed).build();
-    let others = Arc::new(OnceLock::new());
-    let made = others.clone();
-    let format = Format::new(Versioned::new("account-event", Cbor));
-    let accounts = system.entities(ActorKind::new(move |id| Account::new(id, made.clone()), format));
-    assert!(others.set(accounts.clone()).is_ok(), "set once");
-    accounts
-}
-
-fn account_name(number: u64) -> String {
-    format!("account|{number}")
+    Branch::open(&ActorSystem::builder(cluster.client()).seed(seed).build())
 }
 
 /// Waits until every payment has arrived, and its payer knows.
@@ -96,7 +84,7 @@ async fn settle(accounts: &Entities<Account>) -> Ended {
         for number in 1..=ACCOUNTS {
             let asked = accounts.get(account_name(number))?.ask(PATIENCE, |reply_to| Command::Look { reply_to }).await;
             // Who gave no answer may have some.
-            under_way += asked.unwrap_or(1);
+            under_way += asked.map_or(1, |seen| seen.under_way);
         }
         if under_way == 0 {
             return Ok(());
@@ -135,131 +123,4 @@ async fn audit(cluster: &Cluster, acknowledged: &Acknowledged) -> Ended {
     let missing: Vec<_> = acknowledged.difference(&names).collect();
     assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
     Ok(())
-}
-
-/// An account: it pays others, and is paid.
-struct Account {
-    outbox: Outbox<Command, String, Credit>,
-    /// Where the others are; set before the first account starts.
-    others: Arc<OnceLock<Entities<Account>>>,
-}
-
-/// Money on its way, until it is confirmed.
-#[derive(Clone)]
-struct Credit {
-    id: DeliveryId,
-    amount: u64,
-}
-
-enum Command {
-    /// Pays if there is enough money; says whether.
-    Pay { name: String, to: String, amount: u64, reply_to: ReplyTo<bool> },
-    /// Takes money: once, however often it comes.
-    Take { from: String, credit: Credit },
-    /// Money has arrived.
-    Confirm { id: DeliveryId },
-    /// How many payments have not arrived yet.
-    Look { reply_to: ReplyTo<usize> },
-}
-
-#[derive(Serialize, Deserialize)]
-enum Event {
-    Sent { name: String, to: String, amount: u64 },
-    Received { from: String, id: DeliveryId, amount: u64 },
-    Confirmed { id: DeliveryId },
-}
-
-struct State {
-    balance: u64,
-    received: BTreeSet<(String, DeliveryId)>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { balance: OPENING_BALANCE, received: BTreeSet::new() }
-    }
-}
-
-impl Account {
-    fn new(persistence_id: &PersistenceId, others: Arc<OnceLock<Entities<Self>>>) -> Self {
-        let (from, receivers) = (persistence_id.as_str().to_owned(), others.clone());
-        let settings = DeliverySettings { redeliver_interval: Duration::from_secs(2), ..DeliverySettings::default() };
-        let outbox = Outbox::new(persistence_id.clone(), settings, move |delivery: UnconfirmedDelivery<String, Credit>| {
-            send(&receivers, &delivery.destination, Command::Take { from: from.clone(), credit: delivery.message });
-        });
-        Self { outbox, others }
-    }
-
-    /// Tells the payer that its money has arrived.
-    fn confirm(&self, payer: &str, id: DeliveryId) {
-        send(&self.others, payer, Command::Confirm { id });
-    }
-}
-
-/// Sends if there is room: what is lost is sent again.
-fn send(others: &OnceLock<Entities<Account>>, to: &str, command: Command) {
-    let to: Option<ActorRef<Command>> = others.get().and_then(|others| others.get(to).ok());
-    drop(to.map(|account| account.try_tell(command)));
-}
-
-impl Behavior for Account {
-    type State = State;
-    type Command = Command;
-    type Event = Event;
-
-    fn empty_state(&self) -> State {
-        State::default()
-    }
-
-    fn apply(state: &mut State, event: &Event) {
-        match event {
-            Event::Sent { amount, .. } => {
-                state.balance = state.balance.checked_sub(*amount).expect("no account is overdrawn");
-            }
-            Event::Received { from, id, amount } => {
-                state.balance += amount;
-                state.received.insert((from.clone(), *id));
-            }
-            Event::Confirmed { .. } => {}
-        }
-    }
-
-    fn handle(&mut self, state: &State, command: Command, _: &mut Context<Self>) -> Effect<Self> {
-        match command {
-            Command::Pay { amount, reply_to, .. } if state.balance < amount => Effect::reply(reply_to, false),
-            Command::Pay { name, to, amount, reply_to } => {
-                Effect::persist(Event::Sent { name, to, amount }).then_reply(reply_to, |_| true)
-            }
-            Command::Take { from, credit } if state.received.contains(&(from.clone(), credit.id)) => {
-                self.confirm(&from, credit.id);
-                Effect::none()
-            }
-            Command::Take { from, credit } => Effect::persist(Event::Received { from, id: credit.id, amount: credit.amount }),
-            Command::Confirm { id } => Effect::persist(Event::Confirmed { id }),
-            Command::Look { reply_to } => Effect::reply(reply_to, self.outbox.unconfirmed_count()),
-        }
-    }
-
-    fn applied(
-        &mut self,
-        _: &State,
-        event: &Event,
-        context: &mut Context<Self>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        match event {
-            Event::Sent { to, amount, .. } => {
-                self.outbox.deliver(to.clone(), |id| Credit { id, amount: *amount })?;
-            }
-            Event::Received { from, id, .. } if !context.is_recovering() => self.confirm(from, *id),
-            Event::Received { .. } => {}
-            Event::Confirmed { id } => {
-                self.outbox.confirm(*id);
-            }
-        }
-        Ok(())
-    }
-
-    fn outbox(&mut self) -> Option<&mut dyn Redelivery<Command>> {
-        Some(&mut self.outbox)
-    }
 }
