@@ -9,6 +9,7 @@
 
 pub mod actor_ref;
 pub mod adapter;
+pub mod akka;
 pub mod backoff;
 pub mod behavior;
 mod cell;
