@@ -10,6 +10,7 @@
 //! - Only what was acknowledged within the measured time counts.
 //! - Every run writes to journals of its own name, so that runs never meet and nobody else's journal is touched.
 
+mod actors;
 mod append;
 mod measure;
 mod plan;
@@ -77,6 +78,10 @@ impl Run<'_> {
                 read::measure_replay(self, &prefix, journals, events_each, payload_bytes).await
             }
             Point::Highest { clients } => read::measure_highest(self, &prefix, clients).await,
+            Point::Persist { actors, payload_bytes } => actors::measure_persist(self, &prefix, actors, payload_bytes).await,
+            Point::Recover { actors, events_each, payload_bytes } => {
+                actors::measure_recover(self, &prefix, actors, events_each, payload_bytes).await
+            }
         }
     }
 }

@@ -37,12 +37,28 @@ pub enum Point {
         /// How many clients read at the same time.
         clients: usize,
     },
+    /// Persistent actors that persist an event and answer, one command after the other.
+    Persist {
+        /// How many actors.
+        actors: usize,
+        /// Payload of one event.
+        payload_bytes: usize,
+    },
+    /// Persistent actors that start at once and recover, all of them again and again.
+    Recover {
+        /// How many actors.
+        actors: usize,
+        /// Events of each.
+        events_each: usize,
+        /// Payload of one event.
+        payload_bytes: usize,
+    },
 }
 
 /// Which points are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Appends, replays and highest reads.
+    /// Appends, replays, highest reads and actors.
     All,
     /// Appends only.
     Append,
@@ -50,6 +66,8 @@ pub enum Scope {
     Replay,
     /// Highest reads only.
     Highest,
+    /// Persistent actors only.
+    Actors,
 }
 
 /// The points of a run, and how long each is measured.
@@ -84,6 +102,13 @@ impl Plan {
             Point::Replay { journals: 1_000, events_each: 100, payload_bytes: SMALL_BYTES },
         ];
         let highest = [Point::Highest { clients: 128 }];
+        let recover = |actors, events_each| Point::Recover { actors, events_each, payload_bytes: SMALL_BYTES };
+        let actors = [
+            Point::Persist { actors: 1, payload_bytes: SMALL_BYTES },
+            Point::Persist { actors: 1024, payload_bytes: SMALL_BYTES },
+            recover(1, 10_000),
+            recover(1_000, 100),
+        ];
         let mut points = Vec::new();
         if matches!(scope, Scope::All | Scope::Append) {
             points.extend(appends);
@@ -93,6 +118,9 @@ impl Plan {
         }
         if matches!(scope, Scope::All | Scope::Highest) {
             points.extend(highest);
+        }
+        if matches!(scope, Scope::All | Scope::Actors) {
+            points.extend(actors);
         }
         Self { points, warm_up, duration }
     }
@@ -112,6 +140,13 @@ impl fmt::Display for Point {
                 write!(f, "replay {journals} journals of {events_each}, {payload_bytes} B")
             }
             Self::Highest { clients } => write!(f, "highest number, {clients} clients"),
+            Self::Persist { actors, payload_bytes } => write!(f, "persist, {actors} actors, {payload_bytes} B"),
+            Self::Recover { actors: 1, events_each, payload_bytes } => {
+                write!(f, "recover one actor of {events_each}, {payload_bytes} B")
+            }
+            Self::Recover { actors, events_each, payload_bytes } => {
+                write!(f, "recover {actors} actors of {events_each}, {payload_bytes} B")
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct BenchArguments {
 /// What is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Only {
-    /// Appends, replays and reads of the highest number.
+    /// Appends, replays, reads of the highest number, and persistent actors.
     #[default]
     All,
     /// Appends.
@@ -59,6 +59,8 @@ enum Only {
     Replay,
     /// Reads of the highest number.
     Highest,
+    /// Persistent actors: persisting, and recovering.
+    Actors,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -75,6 +77,7 @@ impl BenchArguments {
             Only::Append => Scope::Append,
             Only::Replay => Scope::Replay,
             Only::Highest => Scope::Highest,
+            Only::Actors => Scope::Actors,
         };
         let [warm_up, duration] = [self.warm_up_seconds, self.seconds].map(Duration::from_secs_f64);
         let mut plan = Plan::standard(scope, warm_up, duration);

@@ -211,6 +211,11 @@ fn a_load_is_measured_in_events_latency_and_what_the_nodes_use() {
     assert!(point["nodes_memory_bytes"].as_u64() > Some(0), "{point}");
     let report = cluster.run(&[&bench[..], &["--only", "highest"]].concat()).json();
     assert!(report["points"][0]["operations"].as_u64() > Some(0), "{report}");
+    let report = cluster.run(&[&bench[..], &["--only", "actors"]].concat()).json();
+    let persist = &report["points"][0];
+    assert_eq!(persist["point"], serde_json::json!({"kind": "persist", "actors": 1, "payload_bytes": 256}));
+    assert!(persist["operations"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["points"].as_array().map(Vec::len), Some(4), "{report}");
 }
 
 #[test]

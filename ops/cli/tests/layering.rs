@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cairn-ractor", &["cairn-actor"]),
     ("cairn-node", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api"]),
     ("cairn-simulation", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api", "cairn-client", "cairn-node"]),
-    ("cairn-bench", &["cairn-machine", "cairn-client"]),
+    ("cairn-bench", &["cairn-machine", "cairn-client", "cairn-actor"]),
     ("cairn", &["cairn-machine", "cairn-api", "cairn-client", "cairn-node", "cairn-bench"]),
 ];
 
