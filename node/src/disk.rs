@@ -19,6 +19,7 @@ use cairn_machine::{NodeId, ShardId};
 use cairn_raft::{Group, NodeInfo};
 use cairn_storage::fs::{DiskSpace, Fs};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::connector;
@@ -88,8 +89,10 @@ impl DiskWatch {
         };
         let nearly_full = is_nearly_full(&self.settings, nearly_full_before, space);
         let others_nearly_full = members.nearly_full(self.own, &self.groups).await;
+        members.note_led(&self.groups);
         let read_only = self.groups.iter().filter(|group| group.is_leader());
-        let read_only = read_only.filter(|group| nearly_full || !has_roomy_quorum(group, self.own, &others_nearly_full));
+        let has_room = |group: &Group| has_roomy_quorum(group, self.own, &others_nearly_full, members.led_for(group.shard()));
+        let read_only = read_only.filter(|group| nearly_full || !has_room(group));
         let state = DiskState {
             free_bytes: (space.available != u64::MAX).then_some(space.available),
             total_bytes: (space.total != u64::MAX).then_some(space.total),
@@ -131,25 +134,33 @@ fn is_nearly_full(settings: &DiskSettings, before: bool, space: DiskSpace) -> bo
     space.available < mark
 }
 
-/// Voters other than this node that answer and have room; by what of the log they have.
-fn roomy_voters(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Option<u64>> {
+/// Voters other than this node that have room and were silent for less than a while, which is so much if they never answered this
+/// leader; by what of the log they have.
+fn roomy_voters(
+    group: &Group,
+    own: NodeId,
+    nearly_full: &BTreeSet<NodeId>,
+    never_heard: Duration,
+) -> BTreeMap<NodeId, Option<u64>> {
     let status = group.status();
     let others = status.replication.iter().filter(|(id, follower)| {
         **id != own
             && status.members.is_voter(**id)
             && !nearly_full.contains(id)
-            && follower.silent.is_some_and(|silent| silent < SILENT_MAX)
+            && follower.silent.unwrap_or(never_heard) < SILENT_MAX
     });
     others.map(|(id, follower)| (*id, follower.matched)).collect()
 }
 
-fn has_roomy_quorum(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>) -> bool {
+/// A leader that has just begun has yet to hear of the others: until it could have, they count.
+fn has_roomy_quorum(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>, led_for: Duration) -> bool {
     // Without a full disk anywhere nothing is refused here: whether a quorum is alive is for consensus to say.
-    nearly_full.is_empty() || (roomy_voters(group, own, nearly_full).len() + 1) * 2 > group.status().members.voters.len()
+    let roomy = || roomy_voters(group, own, nearly_full, led_for).len() + 1;
+    nearly_full.is_empty() || roomy() * 2 > group.status().members.voters.len()
 }
 
 fn roomy_successor(group: &Group, own: NodeId, nearly_full: &BTreeSet<NodeId>) -> Option<NodeId> {
-    let voters = roomy_voters(group, own, nearly_full);
+    let voters = roomy_voters(group, own, nearly_full, Duration::MAX);
     voters.into_iter().max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
 }
 
@@ -158,11 +169,28 @@ struct Members {
     network: Arc<dyn Network>,
     channels: BTreeMap<String, Channel>,
     nearly_full: BTreeSet<NodeId>,
+    /// Since when this node is seen to lead a shard.
+    led_since: BTreeMap<ShardId, Instant>,
 }
 
 impl Members {
     fn new(network: Arc<dyn Network>) -> Self {
-        Self { network, channels: BTreeMap::new(), nearly_full: BTreeSet::new() }
+        Self { network, channels: BTreeMap::new(), nearly_full: BTreeSet::new(), led_since: BTreeMap::new() }
+    }
+
+    /// Remembers since when this node leads what it leads.
+    fn note_led(&mut self, groups: &[Group]) {
+        for group in groups {
+            if group.is_leader() {
+                self.led_since.entry(group.shard()).or_insert_with(Instant::now);
+            } else {
+                self.led_since.remove(&group.shard());
+            }
+        }
+    }
+
+    fn led_for(&self, shard: ShardId) -> Duration {
+        self.led_since.get(&shard).map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// Whose disks are nearly full. One that does not answer is believed to be as it was.
