@@ -1,7 +1,7 @@
 //! Persistent actors of Cairn as actors of kameo: they are spawned, linked, supervised and stopped like any other.
 //!
 //! [`Persistent`] stands for one incarnation of a [`Behavior`]. What it is sent it hands to the behaviour in order; how that is
-//! persisted and recovered is `cairn-actor`'s. `examples/account.rs` is a whole program.
+//! persisted and recovered is `cairn-actor`'s. `examples/kameo_account.rs` is a whole program.
 //!
 //! Invariants
 //! - Both end together. A behaviour that fails ends its kameo actor as a panic does, so that kameo's supervision decides what comes next;

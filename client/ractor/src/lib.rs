@@ -1,7 +1,7 @@
 //! Persistent actors of Cairn as actors of ractor: they are spawned, linked, supervised and stopped like any other.
 //!
 //! [`Persistent`] stands for one incarnation of a [`Behavior`]; its messages are the behaviour's commands. How they are persisted and
-//! recovered is `cairn-actor`'s. `examples/account.rs` is a whole program.
+//! recovered is `cairn-actor`'s. `examples/ractor_account.rs` is a whole program.
 //!
 //! Invariants
 //! - Recovery begins in `post_start`: what fails in `pre_start` is not supervised by ractor.

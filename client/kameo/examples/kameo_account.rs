@@ -1,6 +1,6 @@
 //! An account as an actor of kameo: it is stopped and spawned again, and has its balance still.
 //!
-//!     cargo run -p cairn-kameo --example account [-- HOST:PORT,HOST:PORT,..]
+//!     cargo run -p cairn-kameo --example kameo_account [-- HOST:PORT,HOST:PORT,..]
 //!
 //! Without addresses it runs on a cluster in memory.
 

@@ -1,6 +1,6 @@
 //! An account as an actor of ractor: it is stopped and spawned again, and has its balance still.
 //!
-//!     cargo run -p cairn-ractor --example account [-- HOST:PORT,HOST:PORT,..]
+//!     cargo run -p cairn-ractor --example ractor_account [-- HOST:PORT,HOST:PORT,..]
 //!
 //! Without addresses it runs on a cluster in memory.
 
