@@ -64,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
         first.tell(Tell(Command::Deposit { cents: 100 })).await?;
     }
     first.stop_gracefully().await?;
-    first.wait_for_shutdown().await;
+    first.wait_for_shutdown_result().await.map_err(|error| anyhow::anyhow!("the account did not stop well: {error:?}"))?;
 
     let second = Persistent::spawn(setup);
     let after = balance(&second).await?;

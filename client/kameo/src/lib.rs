@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - Both end together. A behaviour that fails ends its kameo actor as a panic does, so that kameo's supervision decides what comes next;
-//!   one that is done ends it normally.
+//!   one that is done ends it normally. What a stopping actor was sent is persisted before `wait_for_shutdown_result` returns;
+//!   `wait_for_shutdown` returns earlier, when the mailbox is closed.
 //! - Nothing is restarted twice: the behaviour's own supervision is off.
 
 use cairn_actor::{ActorKind, ActorRef, ActorSystem, AskError, Behavior, ReplyTo, StopReason, Supervision};
