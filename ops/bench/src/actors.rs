@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::Run;
 use crate::append::{journal_name, payload};
-use crate::measure::{Measured, Meter, measure};
+use crate::measure::{Measured, Meter, finish, measure};
 
 /// How long an actor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ pub(crate) async fn measure_recover(
 }
 
 fn spawn_all(run: &Run<'_>, prefix: &str, actors: usize) -> Result<Vec<ActorRef<Add>>, Error> {
-    let system = ActorSystem::builder(run.cairn.clone()).build();
+    let system = ActorSystem::new(run.cairn.clone());
     let kind = ActorKind::new(|_| Counter, Format::new(Versioned::new("counter-event", Cbor)));
     (0..actors).map(|ordinal| system.spawn(&kind, journal_name(prefix, ordinal))).collect()
 }
@@ -95,13 +95,6 @@ fn spawn_all(run: &Run<'_>, prefix: &str, actors: usize) -> Result<Vec<ActorRef<
 async fn add(actor: &ActorRef<Add>, payload: Bytes, events: usize) -> Result<u64, Error> {
     let add = |reply_to| Add { payload, events, reply_to };
     actor.ask(PATIENCE, add).await.map_err(|error: AskError| Error::Unknown { message: error.to_string() })
-}
-
-async fn finish(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("nobody panics")?;
-    }
-    Ok(())
 }
 
 /// Counts its events.

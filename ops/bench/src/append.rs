@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Run;
-use crate::measure::{Measured, Meter, measure};
+use crate::measure::{Measured, Meter, finish, measure};
 
 /// Journals claimed at the same time.
 const CLAIMS_IN_FLIGHT: usize = 128;
@@ -28,10 +28,7 @@ pub(crate) async fn measure_append(
         for writer in writers {
             tasks.spawn(write(writer, payload.clone(), batch, meter.clone()));
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended.expect("a writer does not panic")?;
-        }
-        Ok(())
+        finish(tasks).await
     };
     measure(run, &meter, load).await
 }

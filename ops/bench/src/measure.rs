@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Run;
@@ -85,6 +86,14 @@ impl Meter {
         counts.events += events;
         counts.latency_micros.saturating_record(micros);
     }
+}
+
+/// Waits until all that puts load on the cluster has ended; the first failure ends the others.
+pub(crate) async fn finish<E: 'static>(mut tasks: JoinSet<Result<(), E>>) -> Result<(), E> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("a load does not panic")?;
+    }
+    Ok(())
 }
 
 /// Puts load on the cluster and measures it. `load` must end by itself once the meter is over.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::Run;
 use crate::append::{claim, event, journal_name, payload};
-use crate::measure::{Measured, Meter, measure};
+use crate::measure::{Measured, Meter, finish, measure};
 
 /// Journals filled or replayed at the same time.
 const JOURNALS_IN_FLIGHT: usize = 16;
@@ -49,13 +49,6 @@ pub(crate) async fn measure_highest(run: &Run<'_>, prefix: &str, clients: usize)
         finish(tasks).await
     };
     measure(run, &meter, load).await
-}
-
-async fn finish(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("a reader does not panic")?;
-    }
-    Ok(())
 }
 
 async fn replay_all(cairn: Cairn, journals: Vec<String>, events_each: usize, meter: Meter) -> Result<(), Error> {
