@@ -140,12 +140,12 @@ pub struct LimitSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RaftSettings {
-    /// How often a leader says that it is there, in milliseconds. Default: 90.
+    /// How often a leader says that it is there, in milliseconds. Default: 140.
     pub heartbeat_interval_ms: u64,
     /// Shortest draw of the time that a follower waits, beyond `election_timeout_ms_max`, before it stands for election, in
-    /// milliseconds; more than twice the heartbeat. Default: 190.
+    /// milliseconds; more than 1.25 heartbeats. Default: 180.
     pub election_timeout_ms_min: u64,
-    /// Longest draw, and how long a leader's lease lasts, in milliseconds. Default: 270.
+    /// Longest draw, and how long a leader's lease lasts, in milliseconds. Default: 240.
     pub election_timeout_ms_max: u64,
     /// Entries kept in the log behind the tables, so that a slow follower needs no checkpoint. Default: 20000.
     pub log_keep_entries: u64,
@@ -268,9 +268,9 @@ impl Default for LimitSettings {
 impl Default for RaftSettings {
     fn default() -> Self {
         Self {
-            heartbeat_interval_ms: 90,
-            election_timeout_ms_min: 190,
-            election_timeout_ms_max: 270,
+            heartbeat_interval_ms: 140,
+            election_timeout_ms_min: 180,
+            election_timeout_ms_max: 240,
             log_keep_entries: 20_000,
             log_keep_bytes: 64 * 1024 * 1024,
             spread_leaders: true,

@@ -8,12 +8,12 @@ use cairn_machine::ShardId;
 ///
 /// A follower campaigns when it has not heard from the leader for `election_max` plus a draw between `election_min` and
 /// `election_max`: openraft lets the leader's lease, which is `election_max`, run out first. With the defaults a dead leader is
-/// replaced some 460 to 560 ms after its last sign of life.
+/// replaced some 420 to 510 ms after its last sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// A leader gives a sign of life this often; whole milliseconds.
     pub heartbeat: Duration,
-    /// Shortest draw; more than twice the heartbeat.
+    /// Shortest draw; more than 1.25 heartbeats.
     pub election_min: Duration,
     /// Longest draw, and the leader's lease.
     pub election_max: Duration,
@@ -22,9 +22,9 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(90),
-            election_min: Duration::from_millis(190),
-            election_max: Duration::from_millis(270),
+            heartbeat: Duration::from_millis(140),
+            election_min: Duration::from_millis(180),
+            election_max: Duration::from_millis(240),
         }
     }
 }

@@ -125,9 +125,9 @@ impl Settings {
         let raft = &self.raft;
         problems.at_least("raft.heartbeat_interval_ms", raft.heartbeat_interval_ms, 5);
         problems.unless(
-            raft.election_timeout_ms_min > 2 * raft.heartbeat_interval_ms,
+            raft.election_timeout_ms_min * 4 > 5 * raft.heartbeat_interval_ms,
             "raft.election_timeout_ms_min",
-            format_args!("{} must be more than twice raft.heartbeat_interval_ms", raft.election_timeout_ms_min),
+            format_args!("{} must be more than 1.25 times raft.heartbeat_interval_ms", raft.election_timeout_ms_min),
         );
         problems.unless(
             raft.election_timeout_ms_max > raft.election_timeout_ms_min,

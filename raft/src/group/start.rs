@@ -100,15 +100,11 @@ impl Group {
 fn config(settings: &GroupSettings) -> Result<Config, StartError> {
     let timing = settings.timing;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let heartbeat = millis(timing.heartbeat);
-    let (election_min, election_max) = (millis(timing.election_min), millis(timing.election_max));
     let config = Config {
         cluster_name: format!("shard-{}", settings.shard),
-        heartbeat_interval: heartbeat,
-        // Replication says the same as a heartbeat. Suppressed, heartbeats stay well within the shortest election timeout.
-        heartbeat_min_interval: Some(heartbeat_suppression(heartbeat, election_min)),
-        election_timeout_min: election_min,
-        election_timeout_max: election_max,
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
         max_payload_entries: APPEND_ENTRIES_MAX,
         // Checkpoints and purges are told by `upkeep`, which knows what is flushed and who needs the log.
         snapshot_policy: SnapshotPolicy::Never,
@@ -121,13 +117,6 @@ fn config(settings: &GroupSettings) -> Result<Config, StartError> {
         ..Config::default()
     };
     config.validate().map_err(|error| StartError::Settings { shard: settings.shard, reason: error.to_string() })
-}
-
-/// For how long replication stands for heartbeats, in milliseconds: so that no follower waits longer than its shortest election
-/// timeout, also when the tick that sends the heartbeat is late.
-fn heartbeat_suppression(heartbeat: u64, election_min: u64) -> u64 {
-    let tick = heartbeat / 4;
-    election_min.saturating_sub(heartbeat + 2 * tick).min(heartbeat)
 }
 
 fn leadership(raft: &RaftGroup) -> Leadership {
