@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 /// What an account has when it is opened.
 const OPENING_BALANCE: u64 = 100;
 
-/// How long a confirmation may take before money is sent again.
-const REDELIVER_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a confirmation may take before money is sent again: less than a cluster needs for a new leader, so that one sees it happen.
+const REDELIVER_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The accounts as one process has them.
 pub struct Branch {
