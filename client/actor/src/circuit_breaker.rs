@@ -1,7 +1,7 @@
 //! A circuit breaker: while a store cannot be reached, calls fail at once instead of one after the other at their deadlines.
 //!
 //! [`CircuitBreaker`] is the state machine, pure, with time and chance handed in. [`Guard`] runs calls through one, and [`GuardedStore`]
-//! puts one before the journals of a store and one before its snapshots.
+//! puts some before the journals of a store and some before its snapshots: one each, or one each a shard.
 //!
 //! What counts as a failure is only what says that the store is out of reach or overloaded. A conflict, a fenced writer, a full disk
 //! are answers: whoever gets them has reached the store.

@@ -47,6 +47,10 @@ impl Guard {
         Self { name, settings, inner: Mutex::new(inner), states: watch::Sender::new(CircuitState::Closed) }
     }
 
+    pub(super) fn settings(&self) -> CircuitBreakerSettings {
+        self.settings
+    }
+
     /// How it stands now.
     #[must_use]
     pub fn state(&self) -> CircuitState {

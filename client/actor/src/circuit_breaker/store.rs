@@ -3,12 +3,13 @@
 use std::ops::RangeInclusive;
 
 use cairn_client::{Criteria, Deletion, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, Write, WriteReply};
+use cairn_machine::{SLICES, Slice};
 
 use super::guard::Effect;
 use super::{CircuitBreakerSettings, Guard};
 use crate::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Recovered, SnapshotStore};
 
-/// A store with a breaker before all its journals, and one before all its snapshots.
+/// A store with breakers before its journals, and others before its snapshots: one each for all that it has, or one each a shard.
 ///
 /// Guarded are the start of a recovery, writes, deletions, highest numbers, and all that snapshots know; not streams of events,
 /// which may well take long. A refused call fails with [`Error::Unavailable`](cairn_client::Error::Unavailable), one that took too long
@@ -23,8 +24,10 @@ use crate::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Recovere
 #[derive(Debug)]
 pub struct GuardedStore<S> {
     store: S,
-    journals: Guard,
-    snapshots: Guard,
+    seed: u64,
+    /// One for each shard, in their order.
+    journals: Vec<Guard>,
+    snapshots: Vec<Guard>,
 }
 
 impl<S> GuardedStore<S> {
@@ -40,20 +43,31 @@ impl<S> GuardedStore<S> {
     /// As [`CircuitBreaker::new`](super::CircuitBreaker::new).
     #[must_use]
     pub fn with_settings(store: S, journals: CircuitBreakerSettings, snapshots: CircuitBreakerSettings, seed: u64) -> Self {
-        let journals = Guard::new("journals", journals, seed);
-        let snapshots = Guard::new("snapshots", snapshots, seed.wrapping_add(1));
-        Self { store, journals, snapshots }
+        let (journals, snapshots) = guards(1, journals, snapshots, seed);
+        Self { store, seed, journals, snapshots }
     }
 
-    /// The breaker before the journals.
+    /// With breakers of their own for each of a cluster's shards, closed as yet: a shard that has lost its quorum does not hold up the
+    /// actors of the others. [`Cairn::shards`](cairn_client::Cairn::shards) tells how many there are.
+    ///
+    /// # Panics
+    /// If `shards` is not a power of two up to 1024, which no cluster has.
     #[must_use]
-    pub fn journals(&self) -> &Guard {
+    pub fn per_shard(self, shards: u16) -> Self {
+        assert!(shards.is_power_of_two() && shards <= SLICES, "shards are a power of two: {shards}");
+        let (journals, snapshots) = guards(shards, self.journals[0].settings(), self.snapshots[0].settings(), self.seed);
+        Self { journals, snapshots, ..self }
+    }
+
+    /// The breakers before the journals: one, or one for each shard in their order.
+    #[must_use]
+    pub fn journals(&self) -> &[Guard] {
         &self.journals
     }
 
-    /// The breaker before the snapshots.
+    /// The breakers before the snapshots: one, or one for each shard in their order.
     #[must_use]
-    pub fn snapshots(&self) -> &Guard {
+    pub fn snapshots(&self) -> &[Guard] {
         &self.snapshots
     }
 
@@ -61,17 +75,43 @@ impl<S> GuardedStore<S> {
     pub fn store(&self) -> &S {
         &self.store
     }
+
+    fn journal(&self, persistence_id: &PersistenceId) -> &Guard {
+        of_shard(&self.journals, persistence_id)
+    }
+
+    fn snapshot(&self, persistence_id: &PersistenceId) -> &Guard {
+        of_shard(&self.snapshots, persistence_id)
+    }
+}
+
+/// The breakers before journals and those before snapshots; each throws dice of its own.
+fn guards(
+    shards: u16,
+    journals: CircuitBreakerSettings,
+    snapshots: CircuitBreakerSettings,
+    seed: u64,
+) -> (Vec<Guard>, Vec<Guard>) {
+    let seed = |ordinal: u16| seed.wrapping_add(ordinal.into());
+    let of = |name, settings, first| (0..shards).map(|shard| Guard::new(name, settings, seed(first + shard))).collect();
+    (of("journals", journals, 0), of("snapshots", snapshots, shards))
+}
+
+/// The one that guards a persistence id's shard.
+fn of_shard<'a>(guards: &'a [Guard], persistence_id: &PersistenceId) -> &'a Guard {
+    let shards = u16::try_from(guards.len()).expect("as many as a cluster has shards");
+    &guards[usize::from(Slice::of(persistence_id).shard(shards).0)]
 }
 
 impl<S: JournalStore> JournalStore for GuardedStore<S> {
     fn recover(&self, request: RecoverRequest) -> Answer<'_, Recovered> {
         // A claim may have been made.
         let effect = if request.writer.is_some() { Effect::Perhaps } else { Effect::None };
-        Box::pin(self.journals.call(effect, self.store.recover(request)))
+        Box::pin(self.journal(&request.persistence_id).call(effect, self.store.recover(request)))
     }
 
     fn write(&self, write: Write) -> Answer<'_, WriteReply> {
-        Box::pin(self.journals.call(Effect::Perhaps, self.store.write(write)))
+        Box::pin(self.journal(&write.persistence_id).call(Effect::Perhaps, self.store.write(write)))
     }
 
     fn replay(&self, persistence_id: &PersistenceId, numbers: RangeInclusive<u64>, max: u64) -> Events {
@@ -83,7 +123,7 @@ impl<S: JournalStore> JournalStore for GuardedStore<S> {
     }
 
     fn highest(&self, persistence_id: &PersistenceId) -> Answer<'_, SequenceNumber> {
-        Box::pin(self.journals.call(Effect::None, self.store.highest(persistence_id)))
+        Box::pin(self.journal(persistence_id).call(Effect::None, self.store.highest(persistence_id)))
     }
 
     fn delete_to(
@@ -93,17 +133,17 @@ impl<S: JournalStore> JournalStore for GuardedStore<S> {
         deletion: Deletion,
         claim: Option<&Claim>,
     ) -> Answer<'_, ()> {
-        Box::pin(self.journals.call(Effect::Perhaps, self.store.delete_to(persistence_id, to, deletion, claim)))
+        Box::pin(self.journal(persistence_id).call(Effect::Perhaps, self.store.delete_to(persistence_id, to, deletion, claim)))
     }
 }
 
 impl<S: SnapshotStore> SnapshotStore for GuardedStore<S> {
     fn load(&self, persistence_id: &PersistenceId, criteria: Criteria) -> Answer<'_, Option<Snapshot>> {
-        Box::pin(self.snapshots.call(Effect::None, self.store.load(persistence_id, criteria)))
+        Box::pin(self.snapshot(persistence_id).call(Effect::None, self.store.load(persistence_id, criteria)))
     }
 
     fn save(&self, persistence_id: &PersistenceId, snapshot: NewSnapshot, claim: Option<&Claim>) -> Answer<'_, i64> {
-        Box::pin(self.snapshots.call(Effect::Perhaps, self.store.save(persistence_id, snapshot, claim)))
+        Box::pin(self.snapshot(persistence_id).call(Effect::Perhaps, self.store.save(persistence_id, snapshot, claim)))
     }
 
     fn delete(
@@ -113,10 +153,10 @@ impl<S: SnapshotStore> SnapshotStore for GuardedStore<S> {
         timestamp: Option<i64>,
         claim: Option<&Claim>,
     ) -> Answer<'_, ()> {
-        Box::pin(self.snapshots.call(Effect::Perhaps, self.store.delete(persistence_id, number, timestamp, claim)))
+        Box::pin(self.snapshot(persistence_id).call(Effect::Perhaps, self.store.delete(persistence_id, number, timestamp, claim)))
     }
 
     fn delete_matching(&self, persistence_id: &PersistenceId, criteria: Criteria, claim: Option<&Claim>) -> Answer<'_, ()> {
-        Box::pin(self.snapshots.call(Effect::Perhaps, self.store.delete_matching(persistence_id, criteria, claim)))
+        Box::pin(self.snapshot(persistence_id).call(Effect::Perhaps, self.store.delete_matching(persistence_id, criteria, claim)))
     }
 }

@@ -269,15 +269,15 @@ fn guarded(memory: &MemoryCairn) -> GuardedStore<Cairn> {
 async fn a_store_that_is_away_is_asked_again_when_the_time_is_over() {
     let memory = MemoryCairn::new();
     let store = guarded(&memory);
-    let mut states = store.journals().watch();
+    let mut states = store.journals()[0].watch();
     assert_eq!(store.write(write(1)).await.unwrap().outcomes.len(), 1);
 
     memory.stop(0);
     for failures in 1..=3 {
         assert!(matches!(store.highest(&persistence_id()).await, Err(Error::Unavailable { .. })));
-        assert_eq!(store.journals().failures(), failures % 3);
+        assert_eq!(store.journals()[0].failures(), failures % 3);
     }
-    assert_eq!(store.journals().state(), CircuitState::Open);
+    assert_eq!(store.journals()[0].state(), CircuitState::Open);
     assert_eq!(*states.borrow_and_update(), CircuitState::Open);
 
     memory.start(0);
@@ -287,7 +287,7 @@ async fn a_store_that_is_away_is_asked_again_when_the_time_is_over() {
     assert_eq!(store.store().highest(&persistence_id()).await, Ok(SequenceNumber(1)), "past the breaker");
 
     tokio::time::advance(seconds(10)).await;
-    assert_eq!(store.journals().state(), CircuitState::HalfOpen);
+    assert_eq!(store.journals()[0].state(), CircuitState::HalfOpen);
     assert!(store.write(write(2)).await.is_ok());
     assert_eq!(*states.borrow_and_update(), CircuitState::Closed);
 }
@@ -300,7 +300,7 @@ async fn journals_and_snapshots_have_a_breaker_each() {
     for _ in 0..3 {
         assert!(store.load(&persistence_id(), Criteria::LATEST).await.is_err());
     }
-    let states = |store: &GuardedStore<Cairn>| (store.journals().state(), store.snapshots().state());
+    let states = |store: &GuardedStore<Cairn>| (store.journals()[0].state(), store.snapshots()[0].state());
     assert_eq!(states(&store), (CircuitState::Closed, CircuitState::Open));
     for _ in 0..3 {
         assert!(store.delete_to(&persistence_id(), SequenceNumber::MAX, Deletion::Logical, None).await.is_err());
@@ -333,7 +333,7 @@ async fn an_answer_is_no_failure_whatever_it_says() {
         let invalid = Write { atomic_writes: vec![vec![Event::default()]], ..write(1) };
         assert!(matches!(store.write(invalid).await, Err(Error::Invalid { .. })));
     }
-    assert_eq!((store.journals().state(), store.journals().failures()), (CircuitState::Closed, 0));
+    assert_eq!((store.journals()[0].state(), store.journals()[0].failures()), (CircuitState::Closed, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,9 +343,9 @@ async fn an_unknown_outcome_counts_and_stays_unknown() {
     memory.inject(|_| Fault::Silence);
     for failures in 1..=3 {
         assert!(matches!(store.write(write(1)).await, Err(Error::Unknown { .. })));
-        assert_eq!(store.journals().failures(), failures % 3);
+        assert_eq!(store.journals()[0].failures(), failures % 3);
     }
-    assert_eq!(store.journals().state(), CircuitState::Open);
+    assert_eq!(store.journals()[0].state(), CircuitState::Open);
 }
 
 /// A call that never ends, through a breaker that allows it a second.
