@@ -4,49 +4,17 @@
 //!
 //! Without addresses it runs on a cluster in memory.
 
+#[path = "../../actor/examples/shared/account.rs"]
+mod account;
+
+use account::{Account, Command};
 use cairn_actor::adapter::Format;
 use cairn_actor::codec::{Cbor, Versioned};
-use cairn_actor::{ActorKind, ActorSystem, Behavior, Context, Effect, ReplyTo};
+use cairn_actor::{ActorKind, ActorSystem};
 use cairn_client::Cairn;
 use cairn_client::memory::MemoryCairn;
 use cairn_kameo::{Ask, Persistent, Setup, Tell};
 use kameo::actor::{ActorRef, Spawn};
-use serde::{Deserialize, Serialize};
-
-struct Account;
-
-enum Command {
-    Deposit { cents: u64 },
-    Balance { reply_to: ReplyTo<u64> },
-}
-
-#[derive(Serialize, Deserialize)]
-enum Event {
-    Deposited { cents: u64 },
-}
-
-impl Behavior for Account {
-    type State = u64;
-    type Command = Command;
-    type Event = Event;
-
-    fn empty_state(&self) -> u64 {
-        0
-    }
-
-    fn apply(balance: &mut u64, event: &Event) {
-        match event {
-            Event::Deposited { cents } => *balance += cents,
-        }
-    }
-
-    fn handle(&mut self, balance: &u64, command: Command, _: &mut Context<Self>) -> Effect<Self> {
-        match command {
-            Command::Deposit { cents } => Effect::persist(Event::Deposited { cents }),
-            Command::Balance { reply_to } => Effect::reply(reply_to, *balance),
-        }
-    }
-}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
