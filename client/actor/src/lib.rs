@@ -12,6 +12,7 @@ pub mod adapter;
 pub mod akka;
 pub mod backoff;
 pub mod behavior;
+pub mod book;
 mod cell;
 pub mod circuit_breaker;
 pub mod codec;
