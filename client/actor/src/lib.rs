@@ -2,7 +2,9 @@
 //!
 //! Everything here goes through the public client: there is no private door to the cluster.
 //!
-//! Where to start reading: [`behavior`] is what an actor is and has a whole one; [`effect`] is what it can ask for, [`kind`] how all of a
+//! Where to start reading: the [`book`] tells how to write persistent actors and what they promise, chapter by chapter.
+//!
+//! Of the code, [`behavior`] is what an actor is and has a whole one; [`effect`] is what it can ask for, [`kind`] how all of a
 //! kind are set up, [`registry`] how they start, rest and start again. [`format`](mod@format), [`codec`] and [`adapter`] make events into bytes;
 //! [`outbox`] delivers at least once; [`view`] and [`query`] read; [`testing`] and [`tck`] are for tests. Items that correspond to a
 //! member of Akka say so.

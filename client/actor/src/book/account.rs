@@ -25,7 +25,6 @@ pub enum Event {
 pub enum Command {
     Deposit { cents: u64, reply_to: ReplyTo<Answer> },
     Withdraw { cents: u64, reply_to: ReplyTo<Answer> },
-    /// Pays out what is left.
     Close { reply_to: ReplyTo<Answer> },
     Look { reply_to: ReplyTo<State> },
 }
@@ -68,6 +67,7 @@ impl Behavior for Account {
             Command::Withdraw { cents, reply_to } if cents > state.cents => Effect::reply(reply_to, Err(Refused::NotEnough)),
             Command::Deposit { cents, reply_to } => answered(Effect::persist(Event::Deposited { cents }), reply_to),
             Command::Withdraw { cents, reply_to } => answered(Effect::persist(Event::Withdrawn { cents }), reply_to),
+            // What is left is paid out.
             Command::Close { reply_to } => {
                 let events = [Event::Withdrawn { cents: state.cents }, Event::Closed];
                 answered(Effect::persist_all(events), reply_to)
