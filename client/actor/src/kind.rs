@@ -6,6 +6,7 @@ use std::time::Duration;
 use cairn_client::PersistenceId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::adapter::Format;
 use crate::backoff::Backoff;
@@ -87,7 +88,7 @@ pub struct Supervision {
     pub backoff: Backoff,
     /// Failures in a row after which it is given up: then the commands that wait are dropped.
     pub restarts_max: u32,
-    /// Who has run for so long has recovered: its failures are forgotten.
+    /// Who has run for so long after its recovery is well again: its failures are forgotten.
     pub stable_after: Duration,
 }
 
@@ -100,6 +101,11 @@ impl Supervision {
         restarts_max: 0,
         stable_after: Duration::ZERO,
     };
+
+    /// Whether an incarnation, which ends now and had recovered then if ever, was well.
+    pub(crate) fn is_stable(&self, recovered: Option<Instant>) -> bool {
+        recovered.is_some_and(|recovered| recovered.elapsed() >= self.stable_after)
+    }
 }
 
 impl Default for Supervision {

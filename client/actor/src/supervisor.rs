@@ -77,10 +77,11 @@ impl<B: Behavior> Supervisor<B> {
         };
         let mut failures = 0;
         loop {
-            let started = Instant::now();
-            let ending = AssertUnwindSafe(Box::pin(self.incarnation(&mailbox, recovery))).catch_unwind().await;
+            let mut recovered = None;
+            let incarnation = self.incarnation(&mailbox, recovery, &mut recovered);
+            let ending = AssertUnwindSafe(Box::pin(incarnation)).catch_unwind().await;
             let ending = ending.unwrap_or_else(|panic| Ending::Failed(panic_message(panic.as_ref())));
-            if started.elapsed() >= self.kind.shared().supervision.stable_after {
+            if self.kind.shared().supervision.is_stable(recovered) {
                 failures = 0;
             }
             match self.next(&mailbox, ending, &mut failures).await {
@@ -90,9 +91,18 @@ impl<B: Behavior> Supervisor<B> {
         }
     }
 
-    async fn incarnation(&self, mailbox: &Arc<Mailbox<B::Command>>, recovery: Recovery) -> Ending {
+    /// Tells also when it had recovered.
+    async fn incarnation(
+        &self,
+        mailbox: &Arc<Mailbox<B::Command>>,
+        recovery: Recovery,
+        recovered: &mut Option<Instant>,
+    ) -> Ending {
         match Box::pin(Cell::start(&self.system, &self.kind, mailbox, recovery)).await {
-            Ok(cell) => cell.run().await,
+            Ok(cell) => {
+                *recovered = Some(Instant::now());
+                cell.run().await
+            }
             Err(ending) => ending,
         }
     }

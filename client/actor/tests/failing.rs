@@ -274,6 +274,18 @@ async fn failures_of_an_actor_that_was_stable_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn recovery_that_takes_long_and_fails_is_not_taken_for_a_stable_actor() {
+    let world = World::new();
+    let supervision = Supervision { restarts_max: 3, stable_after: Duration::from_secs(10), ..Supervision::default() };
+    world.store.on_recover(|_| Fate::Hang);
+    let kind = scripted(&world.notes).supervision(supervision).recovery_idle(Duration::from_secs(30));
+    let actor = world.spawn(&kind);
+    let stopped = tokio::time::timeout(Duration::from_secs(3_600), actor.stopped()).await;
+    assert_eq!(stopped.expect("it is given up"), failed("nothing came for 30s"));
+    assert_eq!(world.notes.all(), vec!["recovery failed: nothing came for 30s"; 4]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn snapshots_and_deletions_that_fail_do_not_stop_the_actor() {
     let world = World::new();
     let actor = world.spawn(&world.kind());

@@ -72,13 +72,14 @@ impl<V: View> Cell<V> {
         let view_id = &view.ids().view_id;
         let mut failures = 0;
         loop {
-            let started = Instant::now();
-            let incarnation = AssertUnwindSafe(Box::pin(Self::incarnation(&system, &kind, &view))).catch_unwind().await;
+            let mut recovered = None;
+            let incarnation = Self::incarnation(&system, &kind, &view, &mut recovered);
+            let incarnation = AssertUnwindSafe(Box::pin(incarnation)).catch_unwind().await;
             let reason = match incarnation.unwrap_or_else(|panic| Ending::Failed(panic_message(panic.as_ref()))) {
                 Ending::Stopped => return view.mailbox().stop(StopReason::Done),
                 Ending::Failed(reason) => reason,
             };
-            if started.elapsed() >= supervision.stable_after {
+            if supervision.is_stable(recovered) {
                 failures = 0;
             }
             if failures >= supervision.restarts_max {
@@ -92,9 +93,18 @@ impl<V: View> Cell<V> {
         }
     }
 
-    async fn incarnation(system: &ActorSystem, kind: &ViewKind<V>, view: &ViewRef<V::Message>) -> Ending {
+    /// Tells also when it had its snapshot.
+    async fn incarnation(
+        system: &ActorSystem,
+        kind: &ViewKind<V>,
+        view: &ViewRef<V::Message>,
+        recovered: &mut Option<Instant>,
+    ) -> Ending {
         match Self::start(system, kind, view).await {
-            Ok(cell) => cell.run().await,
+            Ok(cell) => {
+                *recovered = Some(Instant::now());
+                cell.run().await
+            }
             Err(failure) => Ending::Failed(failure.to_string()),
         }
     }
