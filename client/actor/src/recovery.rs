@@ -1,15 +1,16 @@
 //! How an actor comes back: the journal is claimed, the newest snapshot that reads is taken, and the events after it are applied.
+//! Few snapshots are tried: one that does not read is rarely alone, and all events are as good.
 //!
 //! Invariants
 //! - The claim comes first: what is replayed is all that any earlier incarnation has stored or ever will.
 //! - A number that the claim does not know of fails the recovery: someone else writes.
-//! - A snapshot that cannot be used is never the reason for a state with a hole: all events are replayed instead, and if the first
-//!   of them are gone, the recovery fails.
+//! - A snapshot that cannot be used is never the reason for a state with a hole: more events are replayed instead, from an older
+//!   snapshot or from the first, and if the first of these are gone, the recovery fails.
 
 use std::task::Poll;
 use std::time::Duration;
 
-use cairn_client::{Criteria, Error, Payload, SequenceNumber, Snapshot, StoredEvent};
+use cairn_client::{Criteria, Error, Payload, PersistenceId, SequenceNumber, Snapshot, StoredEvent};
 use futures::StreamExt;
 use tokio::time::timeout;
 
@@ -20,6 +21,11 @@ use crate::kind::ActorKind;
 use crate::replay_filter::FilteredEvents;
 use crate::store::{Claim, Events, RecoverRequest, Recovered};
 use crate::system::ActorSystem;
+
+/// How many snapshots are tried, the newest first, before all events are replayed.
+///
+/// Akka: `max-load-attempts` of its local snapshot store
+const SNAPSHOTS_TRIED_MAX: u32 = 3;
 
 /// What an actor recovers at start.
 ///
@@ -136,13 +142,13 @@ pub(crate) async fn recover<B: Behavior>(
     let settings = kind.shared();
     let idle = settings.recovery_idle;
     let max = recovery.max.min(SequenceNumber::MAX.0);
+    let persistence_id = context.persistence_id().clone();
+    let criteria = recovery.criteria.filter(|_| settings.snapshots.is_some());
+    let criteria = criteria.map(|bounds| Criteria { sequence_number_max: bounds.sequence_number_max.min(recovery.to), ..bounds });
     let request = RecoverRequest {
-        persistence_id: context.persistence_id().clone(),
+        persistence_id: persistence_id.clone(),
         writer: Some(system.new_writer()),
-        criteria: recovery
-            .criteria
-            .filter(|_| settings.snapshots.is_some())
-            .map(|criteria| Criteria { sequence_number_max: criteria.sequence_number_max.min(recovery.to), ..criteria }),
+        criteria,
         to: recovery.to,
         max,
     };
@@ -152,25 +158,19 @@ pub(crate) async fn recover<B: Behavior>(
     events = filtered(kind, context, events);
     let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
     let mut state = None;
-    if let Some(snapshot) = snapshot {
-        let number = snapshot.info.sequence_number;
-        match usable(kind, behavior, snapshot) {
-            Ok(mut usable) => {
-                behavior.after_snapshot(&mut usable);
-                state = Some(usable);
-                replay.last = number;
-                context.last_sequence_number = number;
-                context.snapshot_sequence_number = number;
-            }
-            Err(reason) => {
-                tracing::warn!(
-                    persistence_id = %context.persistence_id(), %number, reason,
-                    "a snapshot cannot be used: all events are replayed"
-                );
-                let all = system.store().replay(context.persistence_id(), 1..=recovery.to.0, max);
-                events = filtered(kind, context, all);
-                replay.needed = Some((number, reason));
-            }
+    if let (Some(snapshot), Some(criteria)) = (snapshot, criteria) {
+        let Found { taken, unusable } = newest_usable(system, kind, behavior, &persistence_id, criteria, snapshot).await?;
+        if let Some((number, mut usable)) = taken {
+            behavior.after_snapshot(&mut usable);
+            state = Some(usable);
+            replay.last = number;
+            context.last_sequence_number = number;
+            context.snapshot_sequence_number = number;
+        }
+        if unusable.is_some() {
+            let more = system.store().replay(&persistence_id, replay.last.0 + 1..=recovery.to.0, max);
+            events = filtered(kind, context, more);
+            replay.needed = unusable;
         }
     }
     let mut state = state.unwrap_or_else(|| behavior.empty_state());
@@ -188,6 +188,45 @@ fn filtered<B: Behavior>(kind: &ActorKind<B>, context: &Context<B>, events: Even
         Some(settings) => FilteredEvents::new(context.persistence_id().clone(), events, settings).boxed(),
         None => events,
     }
+}
+
+/// What came of looking for a snapshot.
+struct Found<S> {
+    /// The snapshot's number and state.
+    taken: Option<(SequenceNumber, S)>,
+    /// The newest one, if it cannot be used, and why.
+    unusable: Option<(SequenceNumber, String)>,
+}
+
+/// Tries snapshots, the newest first.
+async fn newest_usable<B: Behavior>(
+    system: &ActorSystem,
+    kind: &ActorKind<B>,
+    behavior: &mut B,
+    persistence_id: &PersistenceId,
+    mut criteria: Criteria,
+    newest: Snapshot,
+) -> Result<Found<B::State>, RecoveryFailure> {
+    let idle = kind.shared().recovery_idle;
+    let mut unusable = None;
+    let mut next = Some(newest);
+    let mut tried = 0;
+    while let Some(snapshot) = next.take() {
+        let number = snapshot.info.sequence_number;
+        let reason = match usable(kind, behavior, snapshot) {
+            Ok(state) => return Ok(Found { taken: Some((number, state)), unusable }),
+            Err(reason) => reason,
+        };
+        tracing::warn!(%persistence_id, %number, reason, "a snapshot cannot be used: more events are replayed");
+        unusable.get_or_insert((number, reason));
+        tried += 1;
+        if tried < SNAPSHOTS_TRIED_MAX && number.0 > 0 {
+            criteria.sequence_number_max = SequenceNumber(number.0 - 1);
+            let older = timeout(idle, system.store().load(persistence_id, criteria)).await;
+            next = older.map_err(|_| RecoveryFailure::TimedOut(idle))??;
+        }
+    }
+    Ok(Found { taken: None, unusable })
 }
 
 /// The state of a snapshot, or why it is none.
@@ -214,7 +253,7 @@ struct Replay<'a, B: Behavior> {
     last: SequenceNumber,
     /// Stored events so far.
     count: u64,
-    /// The snapshot that cannot be used, and why: then the events must be there from the first.
+    /// The newest snapshot, if it cannot be used, and why: then the events must be there from the first, or from the one taken.
     needed: Option<(SequenceNumber, String)>,
 }
 
@@ -244,7 +283,7 @@ impl<B: Behavior> Replay<'_, B> {
         if !is_in_order || number > self.highest {
             return Err(RecoveryFailure::Order { number, last: self.last, highest: self.highest });
         }
-        if self.count == 0 && number.0 > 1 {
+        if self.count == 0 && number.0 > self.last.0 + 1 {
             self.snapshot_needed()?;
         }
         Ok(())

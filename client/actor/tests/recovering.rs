@@ -126,6 +126,41 @@ async fn snapshot_that_does_not_read_fails_the_recovery_if_its_events_are_gone()
 }
 
 #[tokio::test(start_paused = true)]
+async fn snapshot_that_does_not_read_gives_way_to_an_older_one_and_the_events_after_that() {
+    let world = World::with(&["a", "b", "c", "d"]).await;
+    world.snapshot(1, "saved", "text").await;
+    world.snapshot(2, "odd", "text").await;
+    world.snapshot(3, "saved", "another").await;
+    world.delete_to(1).await;
+    let actor = world.spawn(&world.kind());
+    assert_eq!(state(&actor).await.unwrap(), ["saved", "b", "c", "d"]);
+    assert_eq!(known(&actor, numbers).await.unwrap(), (4, 1, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_snapshots_are_tried_and_then_all_events_are_replayed() {
+    let world = World::with(&["a", "b", "c", "d"]).await;
+    world.snapshot(1, "saved", "text").await;
+    for number in 2..=4 {
+        world.snapshot(number, "saved", "another").await;
+    }
+    let actor = world.spawn(&world.kind());
+    assert_eq!(state(&actor).await.unwrap(), ["a", "b", "c", "d"]);
+    assert_eq!(known(&actor, numbers).await.unwrap(), (4, 0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn older_snapshot_does_not_make_up_for_events_that_are_gone() {
+    for deleted in [2, 4] {
+        let world = World::with(&["a", "b", "c", "d"]).await;
+        world.snapshot(1, "saved", "text").await;
+        world.snapshot(3, "saved", "another").await;
+        world.delete_to(deleted).await;
+        assert!(world.failure(&world.kind()).await.starts_with("the snapshot at 3 cannot be used"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bounds_give_an_old_state_and_new_events_the_numbers_after_the_highest() {
     let to = |to| Recovery { to: SequenceNumber(to), ..Recovery::default() };
     let cases = [
