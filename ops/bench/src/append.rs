@@ -66,7 +66,8 @@ pub(crate) fn event(payload: &Bytes) -> NewEvent {
 }
 
 /// Bytes that do not compress to nothing: a storage engine must not look better than it is.
-pub(crate) fn payload(bytes: usize) -> Bytes {
+#[must_use]
+pub fn payload(bytes: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let random = std::iter::repeat_with(|| {
         // xorshift64: reproducible, and all that is needed here.

@@ -17,7 +17,8 @@ mod plan;
 mod read;
 mod report;
 
-pub use measure::{Gauge, NodeUsage};
+pub use append::payload;
+pub use measure::{Counts, Gauge, Meter, NodeUsage, finish};
 pub use plan::{Plan, Point, Scope};
 pub use report::{Latency, PointReport, Report};
 

@@ -42,34 +42,70 @@ pub(crate) struct Measured {
     pub usage_after: Vec<NodeUsage>,
 }
 
-/// Counts what is done within the measured time.
-#[derive(Clone)]
-pub(crate) struct Meter {
+/// Counts what is done within the measured time. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Meter {
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     begin: Instant,
     end: Instant,
     counts: Mutex<Counts>,
 }
 
-struct Counts {
-    operations: u64,
-    events: u64,
-    latency_micros: Histogram<u64>,
+/// What a [`Meter`] has counted.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// Calls that ended within the measured time.
+    pub operations: u64,
+    /// Events that they stored or read.
+    pub events: u64,
+    /// From call to result, in microseconds.
+    pub latency_micros: Histogram<u64>,
 }
 
 impl Meter {
     /// Measures from `warm_up` from now on, for `duration`.
+    #[must_use]
     pub fn start(warm_up: Duration, duration: Duration) -> Self {
         let begin = Instant::now() + warm_up;
+        Self::between(begin, begin + duration)
+    }
+
+    /// Counts other things in the same time.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::between(self.shared.begin, self.shared.end)
+    }
+
+    fn between(begin: Instant, end: Instant) -> Self {
         let latency_micros = Histogram::new_with_max(LATENCY_MICROS_MAX, 3).expect("fixed bounds");
         let counts = Mutex::new(Counts { operations: 0, events: 0, latency_micros });
-        Self { shared: Arc::new(Shared { begin, end: begin + duration, counts }) }
+        Self { shared: Arc::new(Shared { begin, end, counts }) }
+    }
+
+    /// When the measured time begins.
+    #[must_use]
+    pub fn begin(&self) -> Instant {
+        self.shared.begin
+    }
+
+    /// When the measured time ends.
+    #[must_use]
+    pub fn end(&self) -> Instant {
+        self.shared.end
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the measured time is over.
+    #[must_use]
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.shared.end
     }
@@ -89,7 +125,13 @@ impl Meter {
 }
 
 /// Waits until all that puts load on the cluster has ended; the first failure ends the others.
-pub(crate) async fn finish<E: 'static>(mut tasks: JoinSet<Result<(), E>>) -> Result<(), E> {
+///
+/// # Errors
+/// The first failure.
+///
+/// # Panics
+/// If a task of the load panicked.
+pub async fn finish<E: 'static>(mut tasks: JoinSet<Result<(), E>>) -> Result<(), E> {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("a load does not panic")?;
     }
@@ -99,19 +141,13 @@ pub(crate) async fn finish<E: 'static>(mut tasks: JoinSet<Result<(), E>>) -> Res
 /// Puts load on the cluster and measures it. `load` must end by itself once the meter is over.
 pub(crate) async fn measure<E>(run: &Run<'_>, meter: &Meter, load: impl Future<Output = Result<(), E>>) -> Result<Measured, E> {
     let gauges = async {
-        tokio::time::sleep_until(meter.shared.begin).await;
+        tokio::time::sleep_until(meter.begin()).await;
         let before = run.gauge.read().await;
-        tokio::time::sleep_until(meter.shared.end).await;
+        tokio::time::sleep_until(meter.end()).await;
         Ok((before, run.gauge.read().await))
     };
     let ((), (usage_before, usage_after)) = tokio::try_join!(load, gauges)?;
-    let counts = meter.shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Measured {
-        seconds: (meter.shared.end - meter.shared.begin).as_secs_f64(),
-        operations: counts.operations,
-        events: counts.events,
-        latency_micros: counts.latency_micros.clone(),
-        usage_before,
-        usage_after,
-    })
+    let Counts { operations, events, latency_micros } = meter.counts();
+    let seconds = (meter.end() - meter.begin()).as_secs_f64();
+    Ok(Measured { seconds, operations, events, latency_micros, usage_before, usage_after })
 }

@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cairn-node", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api"]),
     ("cairn-simulation", &["cairn-machine", "cairn-storage", "cairn-raft", "cairn-api", "cairn-client", "cairn-node"]),
     ("cairn-bench", &["cairn-machine", "cairn-client", "cairn-actor"]),
+    ("cairn-bench-peers", &["cairn-client", "cairn-bench"]),
     ("cairn", &["cairn-machine", "cairn-api", "cairn-client", "cairn-node", "cairn-bench"]),
 ];
 
