@@ -1,7 +1,7 @@
 //! What comes out of a run: JSON with a stable schema, and the cells of a table.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::measure::Measured;
 use crate::plan::Point;
@@ -43,7 +43,7 @@ pub struct PointReport {
 }
 
 /// Latencies, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// The median.
     pub p50_micros: u64,

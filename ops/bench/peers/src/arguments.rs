@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Also write everything that was measured as JSON here.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Measure nothing: tell of the run that such a file holds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "systems", "points", "rounds", "seconds", "cairn"])]
+    pub from: Option<PathBuf>,
     /// Also draw pictures here, as SVG.
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,

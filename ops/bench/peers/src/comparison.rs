@@ -247,6 +247,13 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_report_that_was_kept_is_read_as_it_was() {
+        let kept = serde_json::to_string(&report()).expect("plain data");
+        let read: Report = serde_json::from_str(&kept).expect("the same data");
+        assert_eq!(serde_json::to_string(&read).expect("plain data"), kept);
+    }
+
+    #[test]
     fn a_missing_figure_says_why() {
         let comparison = Comparison::of(&report(), Point::Failover, &Measure::WAIT, "cairn").expect("the point is there");
         assert_eq!(comparison.figure("other").and_then(|figure| figure.why_not.as_deref()), Some("no automatic failover"));

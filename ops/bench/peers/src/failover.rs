@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// How finely the time line is drawn.
 const BIN: Duration = Duration::from_millis(50);
 
 /// The loss of a leader, as the writers saw it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Failover {
     /// The longest that one writer went from one acknowledgement to its next, the kill between them or behind them, in milliseconds.
     pub longest_wait_millis: f64,

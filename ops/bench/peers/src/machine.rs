@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use procfs::process::{Process, all_processes};
 use procfs::{CurrentSI, KernelStats};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A file system in memory says so with this number.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -15,7 +15,7 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 const BLOCK_BYTES: u64 = 512;
 
 /// The machine of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Processors that are seen.
     pub processors: usize,
@@ -167,7 +167,7 @@ impl RealDisk {
 
 fn is_in_memory(dir: &Path) -> Result<bool> {
     let system = rustix::fs::statfs(dir).with_context(|| format!("look at {}", dir.display()))?;
-    Ok(i64::from(system.f_type) == TMPFS_MAGIC)
+    Ok(system.f_type == TMPFS_MAGIC)
 }
 
 #[cfg(test)]

@@ -28,12 +28,16 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> Result<()> {
     // Before the first figure: a run takes minutes.
-    let page = arguments.document.as_deref().map(read_page).transpose()?;
+    arguments.document.as_deref().map(|page| write_page(page, None)).transpose()?;
     if let Some(json) = &arguments.json {
         fs::write(json, "").with_context(|| format!("write {}", json.display()))?;
     }
     if let Some(plots) = &arguments.plots {
         fs::create_dir_all(plots).with_context(|| format!("make {}", plots.display()))?;
+    }
+    if let Some(from) = &arguments.from {
+        let kept = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        return tell(arguments, &serde_json::from_slice(&kept).with_context(|| format!("read {}", from.display()))?);
     }
     let disk = RealDisk::find(arguments.dir.as_deref())?;
     let cairn = match &arguments.cairn {
@@ -55,7 +59,7 @@ fn start(arguments: &Arguments) -> Result<()> {
     // Tasks hold servers: they end before their folder goes.
     drop(runtime);
     dir.close().context("remove the data")?;
-    tell(arguments, page, &report?)
+    tell(arguments, &report?)
 }
 
 async fn until_signal(arguments: &Arguments, plan: &Plan, cairn: Option<PathBuf>, dir: &Path) -> Result<Report> {
@@ -70,13 +74,17 @@ async fn until_signal(arguments: &Arguments, plan: &Plan, cairn: Option<PathBuf>
     }
 }
 
-fn read_page(path: &Path) -> Result<(PathBuf, String)> {
+/// Puts figures into a page; without figures only finds out whether that can be done.
+fn write_page(path: &Path, figures: Option<&str>) -> Result<()> {
     let page = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    replace_figures(&page, "").with_context(|| path.display().to_string())?;
-    Ok((path.to_owned(), page))
+    let written = replace_figures(&page, figures.unwrap_or_default()).with_context(|| path.display().to_string())?;
+    match figures {
+        Some(_) => fs::write(path, written).with_context(|| format!("write {}", path.display())),
+        None => Ok(()),
+    }
 }
 
-fn tell(arguments: &Arguments, page: Option<(PathBuf, String)>, report: &Report) -> Result<()> {
+fn tell(arguments: &Arguments, report: &Report) -> Result<()> {
     println!("{}", figures_text(report, OURS));
     if let Some(json) = &arguments.json {
         fs::write(json, serde_json::to_vec_pretty(report)?).with_context(|| format!("write {}", json.display()))?;
@@ -87,9 +95,8 @@ fn tell(arguments: &Arguments, page: Option<(PathBuf, String)>, report: &Report)
             fs::write(&path, svg).with_context(|| format!("write {}", path.display()))?;
         }
     }
-    if let Some((path, page)) = page {
-        let page = replace_figures(&page, &figures_markdown(report, OURS))?;
-        fs::write(&path, page).with_context(|| format!("write {}", path.display()))?;
+    if let Some(page) = &arguments.document {
+        write_page(page, Some(&figures_markdown(report, OURS)))?;
     }
     let failed = report.points.iter().flat_map(|point| &point.contenders).any(|samples| samples.failed.is_some());
     ensure!(!failed, "not everything could be measured");

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Payload of a small event, in bytes.
 const SMALL_BYTES: usize = 256;
@@ -12,7 +12,7 @@ const SMALL_BYTES: usize = 256;
 const LARGE_BYTES: usize = 4096;
 
 /// One kind of work. Journals are new for each of those that append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Point {
     /// What an event takes on disk, once everything has settled. First: nothing else is stored yet.
@@ -119,7 +119,7 @@ impl fmt::Display for Point {
 }
 
 /// How much there is to read, and what the disk is judged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// Events of the one long journal.
     pub long_events: usize,

@@ -2,7 +2,7 @@
 
 use cairn_bench::{Counts, Latency};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failover::Failover;
 use crate::machine::Machine;
@@ -14,7 +14,7 @@ const BUCKETS_PER_DECADE: f64 = 8.0;
 const DECADES: usize = 8;
 
 /// A whole run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Where it ran.
     pub machine: Machine,
@@ -33,7 +33,7 @@ pub struct Report {
 }
 
 /// Who took part, or why not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContenderReport {
     /// Its name on the command line.
     pub name: String,
@@ -48,7 +48,7 @@ pub struct ContenderReport {
 }
 
 /// One point.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PointReport {
     /// Which.
     pub point: Point,
@@ -57,7 +57,7 @@ pub struct PointReport {
 }
 
 /// What one system did at one point.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ContenderSamples {
     /// Its name.
     pub name: String,
@@ -70,7 +70,7 @@ pub struct ContenderSamples {
 }
 
 /// One system at one point in one round.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sample {
     /// Events stored.
     pub writes: Option<Flow>,
@@ -87,7 +87,7 @@ pub struct Sample {
 }
 
 /// One kind of calls within the measured time.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flow {
     /// Calls that ended.
     pub operations: u64,
@@ -102,7 +102,7 @@ pub struct Flow {
 }
 
 /// Latencies of about one size.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyBucket {
     /// They are at or below this, in microseconds.
     pub to_micros: f64,
@@ -111,7 +111,7 @@ pub struct LatencyBucket {
 }
 
 /// What a point cost.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Processor time of the servers, in seconds; none if they are within the client's process.
     pub servers_processor_seconds: Option<f64>,

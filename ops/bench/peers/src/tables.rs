@@ -70,25 +70,27 @@ fn sections() -> Vec<Section> {
     ]
 }
 
-/// A section of a run: its header, and its rows with a figure in at least one cell.
-fn rows(report: &Report, section: &Section, ours: &str) -> Vec<Vec<String>> {
-    let rows = section.rows.iter().filter_map(|(label, point, measure)| {
+/// A section of a run: its header, with those who have a figure in it, and its rows that have one.
+fn section_cells(report: &Report, section: &Section, ours: &str) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+    let compared = section.rows.iter().filter_map(|(label, point, measure)| {
         let comparison = Comparison::of(report, *point, measure, ours)?;
-        comparison.figures.iter().any(|figure| figure.median.is_some()).then(|| {
-            let cells = takers(report)
-                .map(|taker| comparison.figure(&taker.name).map_or_else(|| NOTHING.to_owned(), |figure| cell(figure, measure)));
-            std::iter::once(label.clone()).chain(cells).collect()
-        })
+        comparison.figures.iter().any(|figure| figure.median.is_some()).then_some((label, measure, comparison))
     });
-    rows.collect()
-}
-
-fn takers(report: &Report) -> impl Iterator<Item = &ContenderReport> {
-    report.contenders.iter().filter(|contender| contender.skipped.is_none())
-}
-
-fn header(report: &Report) -> Vec<String> {
-    std::iter::once(String::new()).chain(takers(report).map(|taker| taker.title.clone())).collect()
+    let compared: Vec<_> = compared.collect();
+    let has_figure = |taker: &&ContenderReport| {
+        let figures = compared.iter().filter_map(|(_, _, comparison)| comparison.figure(&taker.name));
+        taker.is_system && taker.skipped.is_none() || figures.into_iter().any(|figure| figure.median.is_some())
+    };
+    let takers: Vec<_> = report.contenders.iter().filter(has_figure).collect();
+    let header = std::iter::once(String::new()).chain(takers.iter().map(|taker| taker.title.clone())).collect();
+    let rows = compared.iter().map(|(label, measure, comparison)| {
+        let cells = takers.iter().map(|taker| match comparison.figure(&taker.name) {
+            Some(figure) if taker.is_system || figure.median.is_some() => cell(figure, measure),
+            _ => NOTHING.to_owned(),
+        });
+        std::iter::once((*label).clone()).chain(cells).collect()
+    });
+    (!compared.is_empty()).then(|| (header, rows.collect()))
 }
 
 fn cell(figure: &Figure, measure: &Measure) -> String {
@@ -167,12 +169,9 @@ fn legend(report: &Report, ours: &str) -> String {
 pub fn figures_text(report: &Report, ours: &str) -> String {
     let mut text = String::new();
     for section in sections() {
-        let rows = rows(report, &section, ours);
-        if rows.is_empty() {
-            continue;
-        }
+        let Some((header, rows)) = section_cells(report, &section, ours) else { continue };
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header(report));
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
         table.add_rows(rows);
         let _ = writeln!(text, "{}\n{table}\n", section.title);
     }
@@ -189,11 +188,7 @@ pub fn figures_markdown(report: &Report, ours: &str) -> String {
     }
     let _ = writeln!(text, "\n{}", legend(report, ours));
     for section in sections() {
-        let rows = rows(report, &section, ours);
-        if rows.is_empty() {
-            continue;
-        }
-        let header = header(report);
+        let Some((header, rows)) = section_cells(report, &section, ours) else { continue };
         let _ = writeln!(text, "\n### {}\n", section.title);
         let line = |cells: &[String]| format!("| {} |", cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | "));
         let _ = writeln!(text, "{}\n|---|{}", line(&header), "---:|".repeat(header.len() - 1));

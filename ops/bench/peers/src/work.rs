@@ -82,7 +82,7 @@ fn journal(prefix: &str, ordinal: usize) -> String {
     format!("{prefix}-{ordinal}")
 }
 
-/// Writers that are ready, each with an event stored: a first append may have to open a connection.
+/// Writers that are ready: connected, and with a journal claimed where that is needed.
 pub(crate) struct Appenders(Vec<Persistent>);
 
 impl Appenders {

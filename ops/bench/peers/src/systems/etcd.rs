@@ -247,9 +247,15 @@ impl Writer for Appender {
         };
         let success = (self.highest + 1..=self.highest + events).map(put).collect();
         let transaction = api::TxnRequest { compare: vec![not_there], success };
-        let answer =
-            tokio::time::timeout(self.patience, self.clients[self.member].txn(transaction)).await.context("no answer")??;
-        if !answer.into_inner().succeeded {
+        let asked = tokio::time::timeout(self.patience, self.clients[self.member].txn(transaction)).await;
+        let answer = match asked.context("no answer").and_then(|answer| Ok(answer?)) {
+            Ok(answer) => answer.into_inner(),
+            Err(error) => {
+                self.member = (self.member + 1) % self.clients.len();
+                return Err(error);
+            }
+        };
+        if !answer.succeeded {
             bail!("somebody else has written event {} of {}", self.highest + 1, self.journal);
         }
         self.highest += events;

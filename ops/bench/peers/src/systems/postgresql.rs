@@ -115,7 +115,7 @@ impl Contender for Postgresql {
         };
         let mut servers = vec![server(0, &["synchronous_standby_names=ANY 1 (standby1, standby2)".to_owned()])?];
         let client = until_ready("the primary serves", &[&servers[0]], async || Ok(connect(ports[0]).await?)).await?;
-        for index in 1..3 {
+        for (index, data_dir) in data_dirs.iter().enumerate().skip(1) {
             let mut backup = owner.command(&programs.join("pg_basebackup"));
             backup.args([
                 "--host=127.0.0.1",
@@ -126,12 +126,9 @@ impl Contender for Postgresql {
                 "--port",
                 &ports[0].to_string(),
             ]);
-            run({
-                backup.arg("--pgdata").arg(&data_dirs[index]);
-                backup
-            })
-            .await?;
-            let mark = data_dirs[index].join("standby.signal");
+            backup.arg("--pgdata").arg(data_dir);
+            run(backup).await?;
+            let mark = data_dir.join("standby.signal");
             std::fs::write(&mark, "").with_context(|| format!("write {}", mark.display()))?;
             owner.give(&mark)?;
             let primary =
