@@ -7,6 +7,9 @@ use cairn_bench_peers::systems::SystemName;
 use cairn_bench_peers::{Plan, Point, Sizes};
 use clap::{Parser, ValueEnum};
 
+/// How long data must not change until it counts as settled: longer than any system rests between two of its clean-ups.
+const CALM: Duration = Duration::from_secs(2);
+
 /// Runs the same work on Cairn and on what a user would pick instead, in turn, and compares them.
 ///
 /// Each is a real cluster of three processes on loopback, with its data on a disk; it is started and stopped here. What is not
@@ -67,6 +70,7 @@ impl Arguments {
             rounds: self.rounds.into(),
             warm_up: Duration::from_secs_f64(self.warm_up_seconds),
             duration: Duration::from_secs_f64(self.seconds),
+            calm: CALM,
             sizes: Sizes::default(),
         }
     }

@@ -150,6 +150,8 @@ pub struct Plan {
     pub warm_up: Duration,
     /// How long each point is measured.
     pub duration: Duration,
+    /// How long the size of all data must stay the same until it counts as settled.
+    pub calm: Duration,
     /// How much there is to read.
     pub sizes: Sizes,
 }

@@ -15,9 +15,7 @@ use crate::plan::{Append, Plan, Point};
 use crate::report::{ContenderReport, ContenderSamples, Flow, PointReport, Report, Sample, Usage};
 use crate::work::{self, Appenders, Library};
 
-/// How long a folder's size must stay the same until it counts as settled.
-const CALM: Duration = Duration::from_secs(2);
-/// How long it may take to settle.
+/// How long data may take to settle.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 /// How often its size is looked at.
 const SIZE_INTERVAL: Duration = Duration::from_millis(200);
@@ -198,9 +196,9 @@ impl Turn<'_> {
     }
 
     async fn measure_disk(&self, system: &Arc<dyn System>) -> Result<Sample> {
-        let before = settled_bytes(system).await?;
+        let before = settled_bytes(system, self.plan.calm).await?;
         let events = work::append_events(system, &Point::Disk.name(), self.plan.sizes.disk_events).await?;
-        let after = settled_bytes(system).await?;
+        let after = settled_bytes(system, self.plan.calm).await?;
         let nodes = system.data_dirs().len();
         let bytes = after.saturating_sub(before) as f64 / events as f64 / nodes as f64;
         Ok(Sample { disk_bytes_per_event: Some(bytes), ..Sample::default() })
@@ -244,13 +242,13 @@ fn usage(before: ProcessorTime, after: ProcessorTime, seconds: f64, servers_memo
 }
 
 /// What all data occupies once it does not change any more.
-async fn settled_bytes(system: &Arc<dyn System>) -> Result<u64> {
+async fn settled_bytes(system: &Arc<dyn System>, calm: Duration) -> Result<u64> {
     system.settle().await.context("settle")?;
     let dirs = system.data_dirs();
     let size = || dirs.iter().map(|dir| disk_bytes(dir)).sum::<u64>();
     let end = Instant::now() + SETTLE_DEADLINE;
     let (mut last, mut since) = (size(), Instant::now());
-    while since.elapsed() < CALM && Instant::now() < end {
+    while since.elapsed() < calm && Instant::now() < end {
         tokio::time::sleep(SIZE_INTERVAL).await;
         let now = size();
         if now != last {

@@ -38,7 +38,8 @@ fn dir() -> tempfile::TempDir {
 async fn measure(name: SystemName, points: &[Point], dir: &Path) -> Report {
     let contenders: Vec<Box<dyn Contender>> = vec![name.contender(None)];
     let millis = Duration::from_millis;
-    let plan = Plan { points: points.to_vec(), rounds: 1, warm_up: millis(50), duration: millis(300), sizes: SIZES };
+    let plan =
+        Plan { points: points.to_vec(), rounds: 1, warm_up: millis(50), duration: millis(300), calm: millis(200), sizes: SIZES };
     run(&contenders, &plan, dir, &Quiet).await.expect("folders can be made")
 }
 
