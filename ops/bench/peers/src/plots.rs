@@ -7,10 +7,12 @@ use plotters::prelude::*;
 
 use crate::comparison::{Comparison, Measure};
 use crate::plan::Point;
-use crate::report::{Report, Sample};
+use crate::report::{LatencyBucket, Report, Sample};
 use crate::tables::number;
 
-const SIZE: (u32, u32) = (760, 440);
+const SIZE: (u32, u32) = (860, 420);
+/// Room on the right for the names of the lines, which must not cover them.
+const NAMES_WIDTH: i32 = 190;
 /// Colours that also those tell apart who see few of them; ours is the first.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(213, 94, 0),
@@ -112,9 +114,21 @@ fn last<'a>(report: &'a Report, point: Point, name: &str) -> Option<&'a Sample> 
 fn spread(sample: &Sample) -> Vec<(f64, f64)> {
     let Some(writes) = &sample.writes else { return Vec::new() };
     let all: u64 = writes.latency_buckets.iter().map(|bucket| bucket.count).sum();
-    let shares =
-        writes.latency_buckets.iter().map(|bucket| (bucket.to_micros / 1_000.0, bucket.count as f64 * 100.0 / all as f64));
-    shares.collect()
+    let share = |count: u64| count as f64 * 100.0 / all as f64;
+    let mut shares: Vec<(f64, f64)> = Vec::new();
+    for bucket in &writes.latency_buckets {
+        let millis = bucket.to_micros / 1_000.0;
+        let (before, after) = (millis / LatencyBucket::WIDTH, shares.last().map(|(last, _)| last * LatencyBucket::WIDTH));
+        // Where nothing took so long the line is at zero.
+        match after {
+            Some(after) if after > before * 1.01 => {}
+            Some(after) => shares.extend([(after, 0.0), (before, 0.0)]),
+            None => shares.push((before, 0.0)),
+        }
+        shares.push((millis, share(bucket.count)));
+    }
+    shares.extend(shares.last().map(|(last, _)| (last * LatencyBucket::WIDTH, 0.0)));
+    shares
 }
 
 /// Acknowledgements over the seconds around the kill.
@@ -162,6 +176,7 @@ impl Picture {
         let mut chart = ChartBuilder::on(area)
             .caption(self.title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(NAMES_WIDTH + 14)
             .x_label_area_size(40)
             .y_label_area_size(72)
             .build_cartesian_2d(x, y)?;
@@ -175,14 +190,14 @@ impl Picture {
             .light_line_style(TRANSPARENT)
             .bold_line_style(BLACK.mix(0.12))
             .draw()?;
-        for line in &self.lines {
-            let colour = line.colour;
-            chart
-                .draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?
-                .label(line.title.as_str())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        for (place, line) in (0..).zip(&self.lines) {
+            let style = line.colour.stroke_width(2);
+            chart.draw_series(LineSeries::new(line.points.iter().copied(), style))?;
+            let (x, y) = (SIZE.0 as i32 - NAMES_WIDTH, 48 + place * 20);
+            area.draw(&PathElement::new([(x, y), (x + 16, y)], style))?;
+            area.draw(&Text::new(line.title.as_str(), (x + 22, y - 6), ("sans-serif", 13)))?;
         }
-        chart.configure_series_labels().position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.85)).draw()
+        Ok(())
     }
 }
 
@@ -221,7 +236,15 @@ mod tests {
     fn shares_of_latencies_make_a_whole() {
         let report = report();
         let shares = spread(last(&report, Point::Append128, "cairn").expect("it appended"));
-        assert_eq!(shares, [(1.0, 90.0), (2.0, 10.0)]);
+        let told: Vec<_> = shares.iter().copied().filter(|(_, share)| *share > 0.0).collect();
+        assert_eq!(told, [(1.0, 90.0), (2.0, 10.0)]);
+        let zeros: Vec<_> = shares.iter().map(|(_, share)| *share == 0.0).collect();
+        assert_eq!(
+            zeros,
+            [true, false, true, true, false, true],
+            "between two that are apart, and at both ends, there is nothing"
+        );
+        assert!(shares.is_sorted_by(|left, right| left.0 <= right.0 * 1.01), "{shares:?}");
     }
 
     #[test]

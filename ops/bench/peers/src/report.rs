@@ -123,6 +123,11 @@ pub struct Usage {
     pub servers_memory_bytes: Option<u64>,
 }
 
+impl LatencyBucket {
+    /// How many times as long a bucket reaches as the one before it.
+    pub(crate) const WIDTH: f64 = 1.333_521_432_163_324; // the eighth root of ten
+}
+
 impl Flow {
     /// What was counted, in so many seconds.
     #[must_use]
@@ -165,6 +170,11 @@ mod tests {
             buckets.iter().filter(|bucket| bucket.to_micros <= micros * 1.001).map(|bucket| bucket.count).sum::<u64>()
         };
         assert_eq!((below(1.0), below(100.0), below(1_000.0)), (2, 4, 6));
+    }
+
+    #[test]
+    fn so_many_buckets_make_a_decade() {
+        assert!((LatencyBucket::WIDTH.powf(BUCKETS_PER_DECADE) - 10.0).abs() < 1e-9);
     }
 
     #[test]
