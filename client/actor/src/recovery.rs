@@ -22,9 +22,7 @@ use crate::replay_filter::FilteredEvents;
 use crate::store::{Claim, Events, RecoverRequest, Recovered};
 use crate::system::ActorSystem;
 
-/// How many snapshots are tried, the newest first, before all events are replayed.
-///
-/// Akka: `max-load-attempts` of its local snapshot store
+/// How many snapshots are tried, the newest first, before all events are replayed: as Akka's local store does (contract 3.7).
 const SNAPSHOTS_TRIED_MAX: u32 = 3;
 
 /// What an actor recovers at start.
