@@ -125,7 +125,7 @@ impl Settings {
         let raft = &self.raft;
         problems.at_least("raft.heartbeat_interval_ms", raft.heartbeat_interval_ms, 5);
         problems.unless(
-            raft.election_timeout_ms_min * 4 > 5 * raft.heartbeat_interval_ms,
+            raft.election_timeout_ms_min.saturating_mul(4) > raft.heartbeat_interval_ms.saturating_mul(5),
             "raft.election_timeout_ms_min",
             format_args!("{} must be more than 1.25 times raft.heartbeat_interval_ms", raft.election_timeout_ms_min),
         );
