@@ -27,6 +27,7 @@ use tonic::Status;
 
 use crate::acknowledged;
 use crate::checkpoint::Transfers;
+use crate::commit_news::CommitNews;
 use crate::entry::Record;
 use crate::error::{Fatal, ProposeError};
 use crate::identity::NodeInfo;
@@ -61,6 +62,7 @@ struct Inner {
     peers: Arc<Peers>,
     shared: Arc<Shared>,
     transfers: Arc<Transfers>,
+    commit_news: Arc<CommitNews>,
     /// Room for proposals that are in flight.
     room: Arc<Semaphore>,
     reads: mpsc::Sender<read::Waiter>,

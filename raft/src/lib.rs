@@ -15,6 +15,7 @@ mod balance;
 mod beats;
 mod birth;
 mod checkpoint;
+mod commit_news;
 mod entry;
 mod error;
 mod group;

@@ -14,6 +14,8 @@ pub const PEER_STREAMS_MAX: u32 = 512;
 pub const PEER_HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// A ballot whose term is this far above our own is forged or damaged, and refused.
 pub(crate) const TERM_LEAP_MAX: u64 = 1 << 40;
+/// News of a commit waits this long for entries that take it along; a strong read on a follower does not wait for it.
+pub(crate) const COMMIT_HELD_MAX: Duration = Duration::from_millis(2);
 /// Heartbeats that wait to be sent to one peer.
 pub(crate) const BEATS_QUEUED_MAX: usize = 256;
 /// Heartbeats that were sent to one peer and not answered yet.

@@ -25,6 +25,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::acknowledged::Acknowledged;
 use crate::checkpoint::{self, CheckpointHandle};
+use crate::commit_news::CommitNews;
 use crate::identity::{NodeInfo, Party};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, STREAM_OPEN_MAX, STREAM_STALL_MAX};
 use crate::peers::{PeerLink, Peers};
@@ -44,6 +45,7 @@ pub(crate) struct PeerNetworks {
     pub shard: ShardId,
     pub transfers: Arc<checkpoint::Transfers>,
     pub acknowledged: Arc<Acknowledged>,
+    pub commit_news: Arc<CommitNews>,
 }
 
 impl PeerNetworks {
@@ -54,6 +56,7 @@ impl PeerNetworks {
             node: node.clone(),
             transfers: self.transfers.clone(),
             acknowledged: self.acknowledged.clone(),
+            commit_news: self.commit_news.clone(),
             beats,
         }
     }
@@ -78,6 +81,7 @@ pub(crate) struct PeerNetwork {
     node: NodeInfo,
     transfers: Arc<checkpoint::Transfers>,
     acknowledged: Arc<Acknowledged>,
+    commit_news: Arc<CommitNews>,
     /// Whether appends are heartbeats, which share a stream with those of the other shards.
     beats: bool,
 }
@@ -139,7 +143,7 @@ impl PeerNetwork {
         let requests = {
             let (sent, ended, acknowledged) = (sent.clone(), sent.clone(), self.acknowledged.clone());
             futures::stream::once(async move { first })
-                .chain(runtime::keep(rest))
+                .chain(runtime::keep(self.commit_news.carried_by_entries(rest)))
                 .map(move |request| {
                     sent.count.fetch_add(1, Ordering::Relaxed);
                     let acknowledged = acknowledged.to(to, &request.vote);

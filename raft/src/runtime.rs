@@ -150,6 +150,11 @@ fn arrival(instant: NodeInstant) -> Instant {
     paced(|pace| pace.arrival(instant.0)).unwrap_or(instant.0)
 }
 
+/// When a span of the node's time is over, on the runtime's clock.
+pub(crate) fn moment_after(duration: Duration) -> Instant {
+    arrival_after(duration).unwrap_or_else(|| Instant::now() + duration)
+}
+
 /// When a span of the node's time is over, on the runtime's clock; none: as the runtime says.
 fn arrival_after(duration: Duration) -> Option<Instant> {
     paced(|pace| Some(pace.arrival(pace.now().checked_add(duration)?))).flatten()

@@ -87,7 +87,10 @@ impl Group {
         if !self.is_leader() {
             return Err(ReadError::NoLeader { leader: self.leader() });
         }
-        self.read_index(Instant::now() + QUESTION_MAX).await
+        let index = self.read_index(Instant::now() + QUESTION_MAX).await;
+        // The follower waits until it has applied that.
+        self.inner.commit_news.hurry();
+        index
     }
 }
 

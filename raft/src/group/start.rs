@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Group, Inner, RaftGroup, read, upkeep};
 use crate::checkpoint::{self, Transfers};
+use crate::commit_news::CommitNews;
 use crate::error::{Fatal, StartError};
 use crate::limits::{APPEND_ENTRIES_MAX, PROPOSALS_IN_FLIGHT_MAX, READS_WAITING_MAX};
 use crate::log_store::{LogMeter, LogStore};
@@ -63,8 +64,14 @@ impl Group {
         let state_machine = StateMachine::new(tables.clone()).map_err(|error| broken(format!("members: {error}")))?;
         let shared = state_machine.shared();
         let transfers = Arc::new(Transfers::default());
-        let acknowledged = Arc::default();
-        let networks = PeerNetworks { peers: peers.clone(), shard, transfers: transfers.clone(), acknowledged };
+        let commit_news = Arc::<CommitNews>::default();
+        let networks = PeerNetworks {
+            peers: peers.clone(),
+            shard,
+            transfers: transfers.clone(),
+            acknowledged: Arc::default(),
+            commit_news: commit_news.clone(),
+        };
         let store = LogStore::new(log.clone(), meter.clone());
         let id = peers.identity().node_id.0;
         let raft = life.scope(Raft::new(id, Arc::new(config), networks, store, state_machine)).await;
@@ -80,6 +87,7 @@ impl Group {
             peers,
             shared,
             transfers,
+            commit_news,
             room: Arc::new(Semaphore::new(PROPOSALS_IN_FLIGHT_MAX)),
             reads,
             leadership,
