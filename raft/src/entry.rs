@@ -42,12 +42,7 @@ pub(crate) struct Record(Bytes);
 impl Record {
     /// Encodes a batch, once.
     pub fn new(batch: &Batch) -> Self {
-        let body = batch.encode();
-        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + body.len());
-        bytes.put_u8(VERSION);
-        bytes.put_u8(KIND_BATCH);
-        bytes.put_slice(&body);
-        Self(bytes.freeze())
+        Self(batch.encode_behind(&[VERSION, KIND_BATCH]))
     }
 
     /// The batch without the header.

@@ -22,7 +22,13 @@ impl Batch {
     /// Encodes the batch; the same bytes go to the log, to the other replicas and to the tables.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        crate::codec::encode_batch(self)
+        self.encode_behind(&[])
+    }
+
+    /// As [`Self::encode`], behind what a log puts before it: so that it need not be copied to get there.
+    #[must_use]
+    pub fn encode_behind(&self, header: &[u8]) -> Bytes {
+        crate::codec::encode_batch(header, self)
     }
 
     /// Decodes a batch; the bodies of its atomic writes are slices of `bytes`, nothing is copied.

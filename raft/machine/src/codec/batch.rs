@@ -32,9 +32,10 @@ const HEADER_BYTES_MAX: usize = 2 + 8 + 10;
 /// Kind and length.
 const COMMAND_HEADER_BYTES: usize = 1 + 4;
 
-pub(crate) fn encode_batch(batch: &Batch) -> Bytes {
+pub(crate) fn encode_batch(header: &[u8], batch: &Batch) -> Bytes {
     let length: usize = batch.commands.iter().map(command_len).sum();
-    let mut bytes = Vec::with_capacity(HEADER_BYTES_MAX + length);
+    let mut bytes = Vec::with_capacity(header.len() + HEADER_BYTES_MAX + length);
+    bytes.extend_from_slice(header);
     bytes.extend_from_slice(&RULES_VERSION.to_le_bytes());
     bytes.extend_from_slice(&batch.moment.0.to_le_bytes());
     varint(&mut bytes, batch.commands.len() as u64);
