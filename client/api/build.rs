@@ -6,6 +6,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed=proto/{file}");
     }
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").codec_path("crate::codec::CountingCodec").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::codec::CountingCodec")
+        // Written by hand: replays are made of it.
+        .extern_path(".cairn.v1.StoredEvent", "crate::stored_event::StoredEvent")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 mod common;
 
 use cairn_api::v1::{self, Reason};
-use common::{Cluster, at_least, eventually, is_passing, local, payload, reason, stored, strong, timed, write_request};
+use common::{
+    Cluster, at_least, eventually, is_passing, local, payload, reason, stored, stored_event, strong, timed, write_request,
+};
 
 #[tokio::test]
 async fn what_is_written_at_the_leader_is_replayed_by_every_node() {
@@ -18,9 +20,9 @@ async fn what_is_written_at_the_leader_is_replayed_by_every_node() {
         let expected: Vec<_> = (1..=5).map(|number| format!("event {number}").into_bytes()).collect();
         assert_eq!(payloads, expected, "node {id}");
         assert_eq!((end.highest, end.deleted_to), (5, 0));
-        let event = &events[0];
-        assert_eq!((event.writer_id.as_str(), event.write_first, event.deleted), ("writer", 1, false));
-        assert!(event.timestamp_micros > 1_600_000_000_000_000, "the leader's clock");
+        let event = stored_event(&events[0]);
+        assert_eq!((event.writer.as_str(), event.write_first.0, event.deleted), ("writer", 1, false));
+        assert!(event.timestamp.0 > 1_600_000_000_000_000, "the leader's clock");
     }
 }
 

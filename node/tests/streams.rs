@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use cairn_api::v1::{self, Reason, pipeline_request, pipeline_response};
-use common::{Cluster, eventually, payload, reason, replay_request, stored, strong, write_request};
+use common::{Cluster, eventually, payload, reason, replay_request, stored, stored_event, strong, write_request};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -206,7 +206,7 @@ async fn a_follower_of_a_shard_gets_every_event_in_commit_order_and_filters_by_t
             assert!(message.followed_to >= followed_to);
             followed_to = message.followed_to;
             let events = message.events.iter();
-            positions.extend(events.map(|event| event.event.as_ref().expect("an event").position));
+            positions.extend(events.map(|event| stored_event(event.event.as_ref().expect("an event")).position.0));
         }
         (positions, followed_to)
     };
@@ -300,7 +300,9 @@ async fn deleted_events_are_hidden_and_shown_to_who_asks_and_removed_ones_are_go
         let mut numbers = Vec::new();
         while let Some(message) = stream.message().await.expect("goes on") {
             let events = message.events.into_iter();
-            numbers.extend(events.map(|event| (event.event.expect("an event").sequence_number, event.deleted)));
+            numbers.extend(
+                events.map(|event| stored_event(&event)).map(|event| (event.event.sequence_number.to_wire(), event.deleted)),
+            );
         }
         numbers
     };
@@ -438,7 +440,7 @@ async fn recovered(cluster: &Cluster, id: u64, request: v1::RecoverRequest) -> (
             v1::recover_response::Kind::SnapshotData(data) => snapshot_bytes += data.len(),
             v1::recover_response::Kind::Events(events) => {
                 let events_of = events.events.iter();
-                numbers.extend(events_of.map(|event| event.event.as_ref().expect("an event").sequence_number));
+                numbers.extend(events_of.map(|event| stored_event(event).event.sequence_number.to_wire()));
                 if let Some(end) = events.end {
                     highest = end.highest;
                 }

@@ -1,11 +1,12 @@
 //! Events and payloads, and the names that stand in nearly every message.
 
+use bytes::Bytes;
 use cairn_machine::limits::{
     MANIFEST_BYTES_MAX, METADATA_BYTES_MAX, PERSISTENCE_ID_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, WRITER_ID_BYTES_MAX,
 };
-use cairn_machine::{Event, Invalid, Payload, PersistenceId, SequenceNumber, StoredEvent, Timestamp, WriterId};
+use cairn_machine::{Event, Invalid, Payload, PersistenceId, SequenceNumber, WriterId};
 
-use crate::number::{position, sequence_number, signed};
+use crate::number::{sequence_number, signed};
 use crate::v1;
 
 /// Parses a persistence id.
@@ -20,8 +21,9 @@ pub fn persistence_id(text: String) -> Result<PersistenceId, Invalid> {
 /// Parses a writer id; empty = unknown.
 ///
 /// # Errors
-/// [`Invalid::TooLarge`] with size and limit.
-pub fn writer_id(text: String) -> Result<WriterId, Invalid> {
+/// [`Invalid::TooLarge`] with size and limit, or [`Invalid::WriterId`] if it is not UTF-8.
+pub fn writer_id(text: impl Into<Bytes>) -> Result<WriterId, Invalid> {
+    let text = text.into();
     within("writer_id bytes", text.len(), WRITER_ID_BYTES_MAX)?;
     WriterId::new(text)
 }
@@ -100,34 +102,6 @@ impl From<Event> for v1::Event {
             adapter_manifest: event.adapter_manifest,
             metadata: event.metadata.map(v1::Payload::from),
             tags: event.tags,
-        }
-    }
-}
-
-impl TryFrom<v1::StoredEvent> for StoredEvent {
-    type Error = Invalid;
-
-    fn try_from(wire: v1::StoredEvent) -> Result<Self, Invalid> {
-        Ok(Self {
-            event: wire.event.ok_or(Invalid::Field { field: "event", reason: "missing" })?.try_into()?,
-            position: position("position", wire.position)?,
-            timestamp: Timestamp(wire.timestamp_micros),
-            writer: writer_id(wire.writer_id)?,
-            write_first: sequence_number(wire.write_first)?,
-            deleted: wire.deleted,
-        })
-    }
-}
-
-impl From<StoredEvent> for v1::StoredEvent {
-    fn from(stored: StoredEvent) -> Self {
-        Self {
-            event: Some(stored.event.into()),
-            position: signed(stored.position.0),
-            timestamp_micros: stored.timestamp.0,
-            writer_id: stored.writer.as_str().to_owned(),
-            write_first: signed(stored.write_first.0),
-            deleted: stored.deleted,
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Where to start reading: [`v1`] is generated from `proto/cairn/v1/*.proto`, whose comments are the reference; [`failure`] is the
 //! one table from domain error to gRPC code; [`event`], [`write`](mod@write), [`journal`], [`snapshot`] and [`reply`] hold the
-//! conversions.
+//! conversions; [`v1::StoredEvent`] alone is not generated, and needs none.
 
 pub mod codec;
 pub mod event;
@@ -15,6 +15,7 @@ pub mod journal;
 mod number;
 pub mod reply;
 pub mod snapshot;
+mod stored_event;
 pub mod write;
 
 pub use failure::code_of;
@@ -24,6 +25,7 @@ pub use snapshot::{ListSnapshots, LoadSnapshot, SnapshotInfo};
 /// The generated wire types and services of package `cairn.v1`.
 #[allow(missing_docs, clippy::all, unused_qualifications, rustdoc::all)]
 pub mod v1 {
+    pub use crate::stored_event::StoredEvent;
     tonic::include_proto!("cairn.v1");
 }
 

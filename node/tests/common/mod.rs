@@ -14,6 +14,7 @@ use cairn_api::v1::cluster_client::ClusterClient;
 use cairn_api::v1::journal_client::JournalClient;
 use cairn_api::v1::snapshots_client::SnapshotsClient;
 use cairn_client::Cairn;
+use cairn_machine::StoredEvent;
 use cairn_node::{DuplexNetwork, FjallFactory, FounderSettings, Network, Node, Parts, Settings, StartError};
 use cairn_storage::MemoryDisk;
 use cairn_storage::blocking::{Blocking, Job, ThreadBlocking};
@@ -454,7 +455,11 @@ pub fn at_least(number: i64) -> v1::Freshness {
 }
 
 pub fn payload(event: &v1::StoredEvent) -> Vec<u8> {
-    event.event.as_ref().and_then(|event| event.payload.as_ref()).map(|payload| payload.data.to_vec()).unwrap_or_default()
+    stored_event(event).event.payload.bytes.to_vec()
+}
+
+pub fn stored_event(event: &v1::StoredEvent) -> StoredEvent {
+    event.clone().try_into().expect("a legal event")
 }
 
 /// The first atomic write's outcome, which must be that it was stored.
