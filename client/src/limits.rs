@@ -37,6 +37,9 @@ pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// HTTP/2 window of a connection, in bytes: readers that stand still must not stop the others.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
+/// Largest HTTP/2 frame that a server may send, in bytes: fewer system calls for a page of a replay, and not so large that the memory
+/// which one is read into is new each time.
+pub(crate) const FRAME_BYTES: u32 = 64 * 1024;
 /// Claims tried against other claimants before giving up.
 pub(crate) const CLAIM_TRIES_MAX: u32 = 16;
 /// Journals in one page of a listing.

@@ -14,7 +14,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::connector::{Connector, connect};
 use crate::error::Error;
-use crate::limits::{CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES};
+use crate::limits::{
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+};
 use crate::pipeline::Pipeline;
 
 /// A node's connections.
@@ -32,6 +34,7 @@ impl Node {
             .map_err(|error| Error::Invalid { message: format!("address {address:?}: {error}") })?
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let channel = || {

@@ -24,6 +24,8 @@ use crate::settings::LimitSettings;
 /// Bytes that a client may have on their way in one stream, and in one connection.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// A message travels in pieces of this size: a system call for each. Not much larger, or the memory that one is read into is new each time.
+const FRAME_BYTES: u32 = 64 * 1024;
 /// Streams that a client has reset and that are not cleared away yet; beyond it the connection is closed (rapid reset).
 const RESET_STREAMS_MAX: usize = 64;
 
@@ -56,7 +58,8 @@ pub(crate) fn spawn(
         .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
         .http2_max_local_error_reset_streams(Some(RESET_STREAMS_MAX))
         .initial_stream_window_size(Some(STREAM_WINDOW_BYTES))
-        .initial_connection_window_size(Some(CONNECTION_WINDOW_BYTES));
+        .initial_connection_window_size(Some(CONNECTION_WINDOW_BYTES))
+        .max_frame_size(Some(FRAME_BYTES));
     let router = server
         .add_service(health)
         .add_service(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Largest message that a node takes from a peer, in bytes: the largest entry still fits.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A message to a peer travels in pieces of this size, in bytes: a system call for each.
+pub(crate) const PEER_FRAME_BYTES: u32 = 64 * 1024;
 /// Replication stops adding entries to one message at this size in bytes; one entry alone may be larger.
 pub(crate) const APPEND_BYTES_TARGET: usize = 1024 * 1024;
 /// Most entries in one replication message.

@@ -25,8 +25,8 @@ use crate::group::{Group, put_members_error, take_change};
 use crate::groups::Groups;
 use crate::identity::Party;
 use crate::limits::{
-    BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX,
-    STREAM_OPEN_MAX, TERM_LEAP_MAX,
+    BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, PEER_FRAME_BYTES, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
+    PEER_STREAMS_MAX, STREAM_OPEN_MAX, TERM_LEAP_MAX,
 };
 use crate::peers::{CLUSTER_KEY, FROM_KEY, TO_KEY, put_hello};
 use crate::proto;
@@ -72,6 +72,7 @@ impl PeerService {
             .http2_max_header_list_size(Some(PEER_HEADERS_BYTES_MAX))
             .initial_stream_window_size(Some(4 * 1024 * 1024))
             .initial_connection_window_size(Some(16 * 1024 * 1024))
+            .max_frame_size(Some(PEER_FRAME_BYTES))
             .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
             .http2_keepalive_timeout(Some(std::time::Duration::from_secs(5)))
             .add_service(service)
