@@ -124,6 +124,13 @@ impl Settings {
     fn validate_raft(&self, problems: &mut Problems) {
         let raft = &self.raft;
         problems.at_least("raft.heartbeat_interval_ms", raft.heartbeat_interval_ms, 5);
+        for (key, value) in [
+            ("raft.heartbeat_interval_ms", raft.heartbeat_interval_ms),
+            ("raft.election_timeout_ms_min", raft.election_timeout_ms_min),
+            ("raft.election_timeout_ms_max", raft.election_timeout_ms_max),
+        ] {
+            problems.unless(value <= RAFT_MS_MAX, key, format_args!("must be at most {RAFT_MS_MAX}, not {value}"));
+        }
         problems.unless(
             raft.election_timeout_ms_min.saturating_mul(4) > raft.heartbeat_interval_ms.saturating_mul(5),
             "raft.election_timeout_ms_min",
@@ -146,6 +153,9 @@ impl Settings {
         );
     }
 }
+
+/// Longest time that consensus may be told to wait, in milliseconds: an hour.
+const RAFT_MS_MAX: u64 = 3_600_000;
 
 #[derive(Default)]
 struct Problems(Vec<Problem>);
@@ -218,6 +228,15 @@ mod tests {
         check(|s| s.raft.election_timeout_ms_max = 10, "raft.election_timeout_ms_max");
         check(|s| s.disk.writable_above_bytes = 1, "disk.writable_above_bytes");
         check(|s| s.storage.segment_bytes = 1, "storage.segment_bytes");
+    }
+
+    #[test]
+    fn an_absurd_time_is_named_and_does_not_overflow() {
+        check(|s| s.raft.heartbeat_interval_ms = u64::MAX, "raft.heartbeat_interval_ms");
+        check(|s| s.raft.heartbeat_interval_ms = u64::MAX, "raft.election_timeout_ms_min");
+        check(|s| s.raft.election_timeout_ms_min = u64::MAX, "raft.election_timeout_ms_min");
+        check(|s| s.raft.election_timeout_ms_min = u64::MAX, "raft.election_timeout_ms_max");
+        check(|s| s.raft.election_timeout_ms_max = u64::MAX, "raft.election_timeout_ms_max");
     }
 
     #[test]
