@@ -25,6 +25,7 @@ pub mod format;
 pub mod kind;
 mod mailbox;
 mod maintenance;
+mod newest_snapshot;
 pub mod outbox;
 pub mod query;
 pub mod recovery;

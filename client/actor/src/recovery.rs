@@ -1,5 +1,4 @@
 //! How an actor comes back: the journal is claimed, the newest snapshot that reads is taken, and the events after it are applied.
-//! Few snapshots are tried: one that does not read is rarely alone, and all events are as good.
 //!
 //! Invariants
 //! - The claim comes first: what is replayed is all that any earlier incarnation has stored or ever will.
@@ -10,7 +9,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use cairn_client::{Criteria, Error, Payload, PersistenceId, SequenceNumber, Snapshot, StoredEvent};
+use cairn_client::{Criteria, Error, SequenceNumber, StoredEvent};
 use futures::StreamExt;
 use tokio::time::timeout;
 
@@ -18,12 +17,10 @@ use crate::behavior::Behavior;
 use crate::context::Context;
 use crate::format::FormatError;
 use crate::kind::ActorKind;
+use crate::newest_snapshot::{Found, Search, SearchFailure};
 use crate::replay_filter::FilteredEvents;
 use crate::store::{Claim, Events, RecoverRequest, Recovered};
 use crate::system::ActorSystem;
-
-/// How many snapshots are tried, the newest first, before all events are replayed: as Akka's local store does (contract 3.7).
-const SNAPSHOTS_TRIED_MAX: u32 = 3;
 
 /// What an actor recovers at start.
 ///
@@ -41,6 +38,15 @@ pub struct Recovery {
 impl Default for Recovery {
     fn default() -> Self {
         Self { criteria: Some(Criteria::LATEST), to: SequenceNumber::MAX, max: u64::MAX }
+    }
+}
+
+impl From<SearchFailure> for RecoveryFailure {
+    fn from(failure: SearchFailure) -> Self {
+        match failure {
+            SearchFailure::Store(error) => Self::Store(error),
+            SearchFailure::TimedOut(idle) => Self::TimedOut(idle),
+        }
     }
 }
 
@@ -156,8 +162,11 @@ pub(crate) async fn recover<B: Behavior>(
     events = filtered(kind, context, events);
     let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
     let mut state = None;
-    if let (Some(snapshot), Some(criteria)) = (snapshot, criteria) {
-        let Found { taken, unusable } = newest_usable(system, kind, behavior, &persistence_id, criteria, snapshot).await?;
+    if let (Some(criteria), Some(codec)) = (criteria, &settings.snapshots) {
+        let search = Search { store: system.store(), persistence_id: &persistence_id, criteria, idle, codec: &**codec };
+        // A behavior can be sent to another thread and not shared with one: hence borrowed alone.
+        let asked = &mut *behavior;
+        let Found { taken, unusable } = search.run(snapshot, move |state, number| asked.accepts_snapshot(state, number)).await?;
         if let Some((number, mut usable)) = taken {
             behavior.after_snapshot(&mut usable);
             state = Some(usable);
@@ -186,54 +195,6 @@ fn filtered<B: Behavior>(kind: &ActorKind<B>, context: &Context<B>, events: Even
         Some(settings) => FilteredEvents::new(context.persistence_id().clone(), events, settings).boxed(),
         None => events,
     }
-}
-
-/// What came of looking for a snapshot.
-struct Found<S> {
-    /// The snapshot's number and state.
-    taken: Option<(SequenceNumber, S)>,
-    /// The newest one, if it cannot be used, and why.
-    unusable: Option<(SequenceNumber, String)>,
-}
-
-/// Tries snapshots, the newest first.
-async fn newest_usable<B: Behavior>(
-    system: &ActorSystem,
-    kind: &ActorKind<B>,
-    behavior: &mut B,
-    persistence_id: &PersistenceId,
-    mut criteria: Criteria,
-    newest: Snapshot,
-) -> Result<Found<B::State>, RecoveryFailure> {
-    let idle = kind.shared().recovery_idle;
-    let mut unusable = None;
-    let mut next = Some(newest);
-    let mut tried = 0;
-    while let Some(snapshot) = next.take() {
-        let number = snapshot.info.sequence_number;
-        let reason = match usable(kind, behavior, snapshot) {
-            Ok(state) => return Ok(Found { taken: Some((number, state)), unusable }),
-            Err(reason) => reason,
-        };
-        tracing::warn!(%persistence_id, %number, reason, "a snapshot cannot be used: more events are replayed");
-        unusable.get_or_insert((number, reason));
-        tried += 1;
-        if tried < SNAPSHOTS_TRIED_MAX && number.0 > 0 {
-            criteria.sequence_number_max = SequenceNumber(number.0 - 1);
-            let older = timeout(idle, system.store().load(persistence_id, criteria)).await;
-            next = older.map_err(|_| RecoveryFailure::TimedOut(idle))??;
-        }
-    }
-    Ok(Found { taken: None, unusable })
-}
-
-/// The state of a snapshot, or why it is none.
-fn usable<B: Behavior>(kind: &ActorKind<B>, behavior: &B, snapshot: Snapshot) -> Result<B::State, String> {
-    let codec = kind.shared().snapshots.as_ref().ok_or("no format for snapshots")?;
-    let info = snapshot.info;
-    let payload = Payload { serializer_id: info.serializer_id, manifest: info.manifest, bytes: snapshot.bytes };
-    let state = codec.decode(&payload).map_err(|error| error.to_string())?;
-    if behavior.accepts_snapshot(&state, info.sequence_number) { Ok(state) } else { Err("not accepted".to_owned()) }
 }
 
 /// The next event. Most are there already, and need no timer.

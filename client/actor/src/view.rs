@@ -73,6 +73,7 @@ pub use kind::{AutoUpdate, ViewKind};
 pub use reference::{UpdateError, ViewRef};
 
 use crate::format::FormatError;
+use crate::newest_snapshot::SearchFailure;
 use crate::signal::Signal;
 
 /// A kind of view.
@@ -99,7 +100,7 @@ pub trait View: Sized + Send + 'static {
     /// Akka: `PersistentView.receive`
     fn handle(&mut self, state: &mut Self::State, message: Self::Message, context: &mut ViewContext<Self::Message>);
 
-    /// Whether a snapshot that was read shall be the state; if not, all events are replayed. Yes unless it is overridden.
+    /// Whether a snapshot that was read shall be the state; if not, an older one is, or all events are replayed. Yes unless it is overridden.
     ///
     /// Akka: `SnapshotOffer`
     fn accepts_snapshot(&self, snapshot: &Self::State, number: SequenceNumber) -> bool {
@@ -184,6 +185,15 @@ pub enum UpdateFailure {
         /// Why it cannot be used.
         reason: String,
     },
+}
+
+impl From<SearchFailure> for UpdateFailure {
+    fn from(failure: SearchFailure) -> Self {
+        match failure {
+            SearchFailure::Store(error) => Self::Store(error),
+            SearchFailure::TimedOut(idle) => Self::TimedOut(idle),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,18 +11,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cairn_client::{Criteria, Payload, SequenceNumber, Snapshot, StoredEvent};
+use cairn_client::{Criteria, SequenceNumber, StoredEvent};
 use futures::{FutureExt, StreamExt};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::context::Step;
 use super::feed::{Fed, Feed, Running, Waiting};
 use super::kind::Shared;
 use super::reference::Letter;
-use super::{AutoUpdate, Update, UpdateFailure, View, ViewContext, ViewIds, ViewKind, ViewRef};
+use super::{AutoUpdate, Update, UpdateFailure, View, ViewContext, ViewKind, ViewRef};
 use crate::actor_ref::StopReason;
 use crate::mailbox::{Asked, Taken};
 use crate::maintenance::{Maintenance, Origin, Stores};
+use crate::newest_snapshot::{Found, Search};
 use crate::replay_filter::FilteredEvents;
 use crate::signal::{Signal, SnapshotError};
 use crate::stash::Stash;
@@ -45,7 +46,7 @@ pub(super) struct Cell<V: View> {
     feed: Feed,
     /// To be done after the one that is under way.
     next_update: Option<(Update, Waiting)>,
-    /// A snapshot that cannot be used, and why: then the events must be there from the first.
+    /// The newest snapshot, if it cannot be used, and why: then the events must be there from the first, or from the one taken.
     needed: Option<(SequenceNumber, String)>,
     timer: Option<Pin<Box<Sleep>>>,
     stash: Stash<Letter<V::Message>>,
@@ -113,10 +114,10 @@ impl<V: View> Cell<V> {
     async fn start(system: &ActorSystem, kind: &ViewKind<V>, view_ref: &ViewRef<V::Message>) -> Result<Box<Self>, UpdateFailure> {
         let permit = system.recovery_permit().await;
         let ids = view_ref.ids();
-        let view = kind.make(ids);
+        let mut view = kind.make(ids);
         let kind = kind.shared().clone();
         let stores = Stores { store: system.store().clone(), persistence_id: ids.view_id.clone(), claim: None };
-        let snapshot = Self::load_snapshot(&kind, &stores).await?;
+        let found = Self::find_snapshot(&mut view, &kind, &stores).await?;
         let mut cell = Box::new(Self {
             state: view.empty_state(),
             view,
@@ -136,9 +137,7 @@ impl<V: View> Cell<V> {
         if let AutoUpdate::Every { interval, .. } = cell.kind.auto_update {
             cell.wake_in(interval);
         }
-        if let Some(snapshot) = snapshot {
-            cell.take_snapshot(snapshot);
-        }
+        cell.take_snapshot(found);
         let recovery = cell.kind.recovery;
         let update = Update { awaits: true, max: recovery.max.min(cell.kind.auto_update.max()) };
         let events = cell.replay(recovery.to, update.max);
@@ -147,38 +146,25 @@ impl<V: View> Cell<V> {
         Ok(cell)
     }
 
-    async fn load_snapshot(kind: &Shared<V>, stores: &Stores) -> Result<Option<Snapshot>, UpdateFailure> {
-        let (recovery, idle) = (kind.recovery, kind.update_idle);
-        let Some(criteria) = recovery.criteria.filter(|_| kind.snapshots.is_some()) else { return Ok(None) };
+    /// The newest snapshot that can be used.
+    async fn find_snapshot(view: &mut V, kind: &Shared<V>, stores: &Stores) -> Result<Found<V::State>, UpdateFailure> {
+        let recovery = kind.recovery;
+        let (Some(criteria), Some(codec)) = (recovery.criteria, &kind.snapshots) else { return Ok(Found::default()) };
         let criteria = Criteria { sequence_number_max: criteria.sequence_number_max.min(recovery.to), ..criteria };
-        let loading = stores.store.load(&stores.persistence_id, criteria);
-        Ok(timeout(idle, loading).await.map_err(|_| UpdateFailure::TimedOut(idle))??)
+        let Stores { store, persistence_id, .. } = stores;
+        let search = Search { store, persistence_id, criteria, idle: kind.update_idle, codec: &**codec };
+        let newest = search.newest().await?;
+        Ok(search.run(newest, move |state, number| view.accepts_snapshot(state, number)).await?)
     }
 
-    fn take_snapshot(&mut self, snapshot: Snapshot) {
-        let number = snapshot.info.sequence_number;
-        match self.usable(snapshot) {
-            Ok(state) => {
-                self.state = state;
-                self.context.last_sequence_number = number;
-                self.context.snapshot_sequence_number = number;
-            }
-            Err(reason) => {
-                let ViewIds { persistence_id, view_id } = self.context.ids();
-                tracing::warn!(%persistence_id, %view_id, %number, reason, "a snapshot cannot be used: all events are replayed");
-                // One of nothing replaces no event.
-                self.needed = Some((number, reason)).filter(|(number, _)| number.0 > 0);
-            }
+    fn take_snapshot(&mut self, found: Found<V::State>) {
+        if let Some((number, state)) = found.taken {
+            self.state = state;
+            self.context.last_sequence_number = number;
+            self.context.snapshot_sequence_number = number;
         }
-    }
-
-    /// The state of a snapshot, or why it is none.
-    fn usable(&self, snapshot: Snapshot) -> Result<V::State, String> {
-        let codec = self.kind.snapshots.as_ref().ok_or("no format for snapshots")?;
-        let info = snapshot.info;
-        let payload = Payload { serializer_id: info.serializer_id, manifest: info.manifest, bytes: snapshot.bytes };
-        let state = codec.decode(&payload).map_err(|error| error.to_string())?;
-        if self.view.accepts_snapshot(&state, info.sequence_number) { Ok(state) } else { Err("not accepted".to_owned()) }
+        // One of nothing replaces no event.
+        self.needed = found.unusable.filter(|(number, _)| number.0 > 0);
     }
 
     async fn run(mut self: Box<Self>) -> Ending {
@@ -265,7 +251,7 @@ impl<V: View> Cell<V> {
         if number <= last {
             return self.on_failed(UpdateFailure::Order { number, last });
         }
-        if number.0 > 1 && self.is_snapshot_needed() {
+        if number.0 > last.0 + 1 && self.is_snapshot_needed() {
             return;
         }
         let events = match self.kind.events.from_journal(stored) {

@@ -88,6 +88,41 @@ async fn a_snapshot_that_does_not_read_is_replaced_by_all_events() {
     assert_eq!(state(&view).await, ["a", "b", "c"]);
 }
 
+/// A journal of three events, with a view's snapshot of the first that reads and one of the second that does not.
+async fn with_an_older_snapshot() -> World {
+    let mut world = World::new(&["a"]).await;
+    let view = world.view(None);
+    tell(&view, Message::Do(|context| context.save_snapshot())).await;
+    tell(&view, Message::Do(|context| context.stop())).await;
+    world.expect(&["a-1 at start", "saved 1, 1"]).await;
+    assert_eq!(view.stopped().await, StopReason::Done);
+    world.persist(&["b", "c"]).await;
+    save_unreadable(&world, 2).await;
+    world.store.replays();
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_does_not_read_gives_way_to_an_older_one_and_the_events_after_that() {
+    let mut world = with_an_older_snapshot().await;
+    let view = world.view(None);
+    world.expect(&["b-2 at start", "c-3 at start"]).await;
+    assert_eq!(world.store.replays(), [(2..=SequenceNumber::MAX.0, u64::MAX)]);
+    assert_eq!(state(&view).await, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_snapshot_does_not_make_up_for_events_that_are_gone() {
+    let mut world = with_an_older_snapshot().await;
+    world.actor.journal().delete_to(SequenceNumber(2), Deletion::Permanent).await.unwrap();
+    let view = world.view(None);
+    for _ in 0..4 {
+        let seen = world.next().await;
+        assert!(seen.starts_with("failed: the snapshot at 2 cannot be used, and the events before it are deleted"), "{seen}");
+    }
+    assert!(matches!(view.stopped().await, StopReason::Failed(_)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_that_is_not_accepted_is_replaced_by_all_events() {
     let mut world = World::new(&["a", "b"]).await;
