@@ -92,6 +92,8 @@ async fn a_shard_out_of_reach_does_not_hold_up_the_actors_of_another() {
     let client = memory.builder().deadline(Duration::from_secs(1)).build().unwrap();
     let settings = CircuitBreakerSettings { failures_max: 3, ..CircuitBreakerSettings::journal() };
     let store = GuardedStore::with_settings(client, settings, CircuitBreakerSettings::snapshots(), 1).per_shard(SHARDS);
+    let names: Vec<_> = store.journals().iter().map(Guard::name).collect();
+    assert_eq!(names, ["journals of shard 0", "journals of shard 1"]);
     let store = Arc::new(store);
     let kind = scripted(&Notes::default()).supervision(Supervision::STOP);
     let system = system(store.clone(), 1);

@@ -1,5 +1,6 @@
 //! Calls through a circuit breaker.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cairn_client::Error;
@@ -24,7 +25,7 @@ pub(super) enum Effect {
 /// Akka: `CircuitBreaker.withCircuitBreaker`.
 #[derive(Debug)]
 pub struct Guard {
-    name: &'static str,
+    name: Cow<'static, str>,
     settings: CircuitBreakerSettings,
     inner: Mutex<Inner>,
     states: watch::Sender<CircuitState>,
@@ -42,9 +43,15 @@ impl Guard {
     /// # Panics
     /// As [`CircuitBreaker::new`].
     #[must_use]
-    pub fn new(name: &'static str, settings: CircuitBreakerSettings, seed: u64) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, settings: CircuitBreakerSettings, seed: u64) -> Self {
         let inner = Inner { breaker: CircuitBreaker::new(settings), random: StdRng::seed_from_u64(seed) };
-        Self { name, settings, inner: Mutex::new(inner), states: watch::Sender::new(CircuitState::Closed) }
+        Self { name: name.into(), settings, inner: Mutex::new(inner), states: watch::Sender::new(CircuitState::Closed) }
+    }
+
+    /// What it is called in logs and errors.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn settings(&self) -> CircuitBreakerSettings {
@@ -109,7 +116,7 @@ impl Guard {
         let state = inner.breaker.state(now);
         let has_changed = self.states.send_if_modified(|known| std::mem::replace(known, state) != state);
         if has_changed {
-            let name = self.name;
+            let name = &*self.name;
             match state {
                 CircuitState::Closed => tracing::info!(name, "circuit breaker: closed"),
                 CircuitState::HalfOpen => tracing::info!(name, "circuit breaker: half-open"),

@@ -1,5 +1,6 @@
 //! A store behind circuit breakers.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use cairn_client::{Criteria, Deletion, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, Write, WriteReply};
@@ -93,7 +94,9 @@ fn guards(
     seed: u64,
 ) -> (Vec<Guard>, Vec<Guard>) {
     let seed = |ordinal: u16| seed.wrapping_add(ordinal.into());
-    let of = |name, settings, first| (0..shards).map(|shard| Guard::new(name, settings, seed(first + shard))).collect();
+    let name = |name: &'static str, shard| if shards == 1 { name.into() } else { Cow::from(format!("{name} of shard {shard}")) };
+    let of =
+        |what, settings, first| (0..shards).map(|shard| Guard::new(name(what, shard), settings, seed(first + shard))).collect();
     (of("journals", journals, 0), of("snapshots", snapshots, shards))
 }
 
