@@ -24,7 +24,8 @@ use crate::settings::LimitSettings;
 /// Bytes that a client may have on their way in one stream, and in one connection.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// A message travels in pieces of this size: a system call for each. Not much larger, or the memory that one is read into is new each time.
+/// Largest frame that a client may send, in bytes: fewer system calls for a large request, and not so large that the memory which one is
+/// read into is new each time.
 const FRAME_BYTES: u32 = 64 * 1024;
 /// Streams that a client has reset and that are not cleared away yet; beyond it the connection is closed (rapid reset).
 const RESET_STREAMS_MAX: usize = 64;

@@ -136,7 +136,7 @@ pub struct LimitSettings {
     pub stalled_reader_ms: u64,
 }
 
-/// The timing of consensus.
+/// The timing of consensus: no time above an hour.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RaftSettings {

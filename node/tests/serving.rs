@@ -174,6 +174,8 @@ async fn a_minority_answers_no_strong_read_and_takes_no_write() {
     let mut cluster = Cluster::of_founders(3, 1).await;
     cluster.write("account-1", 1, b"x").await;
     let follower = cluster.follower(0).await;
+    // Who is alone later shows what it has applied, and it hears of a commit a little after the writer does.
+    assert_eq!(cluster.replay(follower, "account-1", strong()).await.0.len(), 1);
     for id in cluster.running() {
         if id != follower {
             cluster.kill(id);

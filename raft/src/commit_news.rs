@@ -7,8 +7,8 @@
 //! Invariants
 //! - A request with entries is never held. It carries a commit at least as new as the one that was held, which it replaces; openraft
 //!   takes one answer for both, as it counts by log id.
-//! - A commit leaves within [`COMMIT_HELD_MAX`] and a tick of the timer, at once when somebody [hurries](CommitNews::hurry), and before the
-//!   stream ends.
+//! - A commit leaves within [`COMMIT_HELD_MAX`] and a tick of the timer, at once when somebody [hurries](CommitNews::hurry) it or has done so
+//!   since the last news, and before the stream ends: as far as the stream is asked for its next request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -72,7 +72,7 @@ impl<S: Stream<Item = Append> + Unpin> CarriedByEntries<S> {
     }
 
     /// Whether what is held has to leave; this task is woken when it has.
-    fn is_due(&mut self, context: &mut Context<'_>) -> bool {
+    fn poll_due(&mut self, context: &mut Context<'_>) -> bool {
         let is_late = self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(context).is_ready());
         is_late || self.hurry.poll_next_unpin(context).is_ready()
     }
@@ -93,7 +93,7 @@ impl<S: Stream<Item = Append> + Unpin> Stream for CarriedByEntries<S> {
                 Poll::Pending => break,
             }
         }
-        if self.held.is_some() && self.is_due(context) { Poll::Ready(self.held.take()) } else { Poll::Pending }
+        if self.held.is_some() && self.poll_due(context) { Poll::Ready(self.held.take()) } else { Poll::Pending }
     }
 }
 
@@ -210,6 +210,20 @@ mod tests {
         assert_eq!((committed(left.as_ref()), waited), (4, Duration::ZERO));
         follower.send(news(4, 5));
         follower.nothing_leaves().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hurries_before_the_news_is_there_does_not_wait_for_it() {
+        let mut follower = Follower::new();
+        let mut another = follower.news.carried_by_entries(futures::stream::iter([news(4, 4)]).chain(futures::stream::pending()));
+        follower.nothing_leaves().await;
+        follower.news.hurry();
+        follower.send(news(4, 4));
+        let (left, waited) = follower.next().await;
+        assert_eq!((committed(left.as_ref()), waited), (4, Duration::ZERO));
+        let began = Instant::now();
+        assert_eq!(committed(another.next().await.as_ref()), 4, "every follower's news is hurried");
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

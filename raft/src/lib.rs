@@ -28,6 +28,7 @@ mod network;
 mod pace;
 mod peers;
 mod runtime;
+mod send_times;
 mod service;
 mod settings;
 mod state_machine;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Largest message that a node takes from a peer, in bytes: the largest entry still fits.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A message to a peer travels in pieces of this size, in bytes: a system call for each.
-pub(crate) const PEER_FRAME_BYTES: u32 = 64 * 1024;
+/// Largest frame that a peer may send, in bytes: a system call for each.
+pub const PEER_FRAME_BYTES: u32 = 64 * 1024;
 /// Replication stops adding entries to one message at this size in bytes; one entry alone may be larger.
 pub(crate) const APPEND_BYTES_TARGET: usize = 1024 * 1024;
 /// Most entries in one replication message.
@@ -16,7 +16,7 @@ pub const PEER_STREAMS_MAX: u32 = 512;
 pub const PEER_HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// A ballot whose term is this far above our own is forged or damaged, and refused.
 pub(crate) const TERM_LEAP_MAX: u64 = 1 << 40;
-/// News of a commit waits this long for entries that take it along; a strong read on a follower does not wait for it.
+/// News of a commit waits this long for entries that take it along; a strong read on a follower hurries it.
 pub(crate) const COMMIT_HELD_MAX: Duration = Duration::from_millis(2);
 /// Heartbeats that wait to be sent to one peer.
 pub(crate) const BEATS_QUEUED_MAX: usize = 256;

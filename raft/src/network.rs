@@ -7,7 +7,6 @@
 //! - A stream that ends early is an error, so that the next one waits for the back-off.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_machine::ShardId;
@@ -31,6 +30,7 @@ use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, STREAM_OPEN_MAX, STREAM_STALL_MAX}
 use crate::peers::{PeerLink, Peers};
 use crate::proto;
 use crate::runtime;
+use crate::send_times::SendTimes;
 use crate::type_config::{Ballot, Types};
 use crate::wire::{put_append, put_transfer, put_vote_request, take_append_result, take_ballot, take_log_id, take_vote_response};
 
@@ -138,21 +138,16 @@ impl PeerNetwork {
     {
         let link = self.link()?;
         link.check_open()?;
-        let sent = Arc::new(Sent::default());
+        let times = Arc::new(SendTimes::default());
         let (shard, to, ballot) = (self.shard, self.party(), first.vote);
+        times.sent();
+        let rest = times.leaving(self.commit_news.carried_by_entries(times.made(rest)));
         let requests = {
-            let (sent, ended, acknowledged) = (sent.clone(), sent.clone(), self.acknowledged.clone());
-            futures::stream::once(async move { first })
-                .chain(runtime::keep(self.commit_news.carried_by_entries(rest)))
-                .map(move |request| {
-                    sent.count.fetch_add(1, Ordering::Relaxed);
-                    let acknowledged = acknowledged.to(to, &request.vote);
-                    put_append(shard, request, acknowledged)
-                })
-                .chain(futures::stream::poll_fn(move |_| {
-                    ended.ended.store(true, Ordering::Relaxed);
-                    std::task::Poll::Ready(None)
-                }))
+            let acknowledged = self.acknowledged.clone();
+            futures::stream::once(async move { first }).chain(runtime::keep(rest)).map(move |request| {
+                let acknowledged = acknowledged.to(to, &request.vote);
+                put_append(shard, request, acknowledged)
+            })
         };
         let mut client = link.client();
         let replies = match tokio::time::timeout(STREAM_OPEN_MAX, client.append(self.request(requests))).await {
@@ -163,7 +158,7 @@ impl PeerNetwork {
             }
             Err(_) => return Err(Status::unavailable("the append stream did not open in time")),
         };
-        Ok(AppendSession { replies, sent, answered: 0, to, ballot, acknowledged: self.acknowledged.clone() })
+        Ok(AppendSession { replies, times, has_answered: false, to, ballot, acknowledged: self.acknowledged.clone() })
     }
 }
 
@@ -203,18 +198,12 @@ impl NetStreamAppend<Types> for PeerNetwork {
     }
 }
 
-/// What was sent on an append stream.
-#[derive(Default)]
-struct Sent {
-    count: AtomicU64,
-    ended: AtomicBool,
-}
-
 /// An open append stream.
 struct AppendSession {
     replies: Streaming<proto::AppendReply>,
-    sent: Arc<Sent>,
-    answered: u64,
+    times: Arc<SendTimes>,
+    /// Whether an answer was given out that openraft may not have taken in yet.
+    has_answered: bool,
     to: Party,
     /// Of every request on the stream.
     ballot: Ballot,
@@ -222,29 +211,28 @@ struct AppendSession {
 }
 
 impl AppendSession {
-    fn in_flight(&self) -> bool {
-        self.sent.count.load(Ordering::Relaxed) > self.answered
-    }
-
     /// The next answer; none when everything was asked and answered.
     async fn next(&mut self) -> Result<Option<StreamAppendResult<Types>>, Status> {
+        if std::mem::take(&mut self.has_answered) {
+            self.times.answered();
+        }
         let mut was_in_flight = false;
         loop {
             match tokio::time::timeout(STREAM_STALL_MAX, self.replies.message()).await {
                 Ok(Ok(Some(reply))) => {
-                    self.answered += 1;
+                    self.has_answered = true;
                     let result = take_append_result(&reply)?;
                     if let Ok(Some(stored)) = &result {
                         self.acknowledged.note(self.to, self.ballot, *stored);
                     }
                     return Ok(Some(result));
                 }
-                Ok(Ok(None)) if self.sent.ended.load(Ordering::Relaxed) && !self.in_flight() => return Ok(None),
+                Ok(Ok(None)) if self.times.has_ended() && !self.times.is_waiting() => return Ok(None),
                 Ok(Ok(None)) => return Err(Status::unavailable("the peer ended the append stream")),
                 Ok(Err(status)) => return Err(status),
                 // Something may have been sent just now: it has a whole turn to be answered.
                 Err(_) if was_in_flight => return Err(Status::unavailable("the peer does not answer appends")),
-                Err(_) => was_in_flight = self.in_flight(),
+                Err(_) => was_in_flight = self.times.is_waiting(),
             }
         }
     }

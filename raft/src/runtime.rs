@@ -9,6 +9,7 @@
 //! - A task of a node that stands still is not polled until it goes on.
 //! - Without a [`Pace`] everything is tokio's own.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,11 @@ pub(crate) use ticks::Ticks;
 
 tokio::task_local! {
     static LIFE: Life;
+}
+
+thread_local! {
+    /// See [`not_after`].
+    static LATEST: Cell<Option<NodeInstant>> = const { Cell::new(None) };
 }
 
 /// What consensus of one shard on one node lives by. Cheap to clone; all clones throw the same dice.
@@ -117,6 +123,20 @@ pub(crate) fn sleep(duration: Duration) -> tokio::time::Sleep {
         Some(arrival) => tokio::time::sleep_until(arrival),
         None => tokio::time::sleep(duration),
     }
+}
+
+/// A call for which it is no later than `latest` in the node's time, if that is given: for what openraft notes the time of by itself.
+pub(crate) fn not_after<T>(latest: Option<NodeInstant>, call: impl FnOnce() -> T) -> T {
+    struct Restore(Option<NodeInstant>);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            LATEST.set(self.0);
+        }
+    }
+
+    let _restore = Restore(LATEST.replace(latest));
+    call()
 }
 
 /// What the pace of the task says, if it has one.

@@ -123,7 +123,7 @@ pub trait Behavior: Sized + Send + 'static {
         let _ = state;
     }
 
-    /// Whether a snapshot that was read shall be the state; if not, all events are replayed. Yes unless it is overridden.
+    /// Whether a snapshot that was read shall be the state; if not, an older one is, or all events are replayed. Yes unless it is overridden.
     ///
     /// Akka: `SnapshotOffer`, `RecoverSnapshot`
     fn accepts_snapshot(&self, snapshot: &Self::State, number: SequenceNumber) -> bool {

@@ -39,8 +39,10 @@ pub(crate) enum SearchFailure {
 /// Where snapshots are looked for, and what they become.
 pub(crate) struct Search<'a, S> {
     pub(crate) store: &'a Arc<dyn Store>,
-    /// Whose snapshots.
-    pub(crate) persistence_id: &'a PersistenceId,
+    /// Whose events the snapshots stand for.
+    pub(crate) journal: &'a PersistenceId,
+    /// The id of the snapshots: the journal's, or a view's own.
+    pub(crate) snapshots: &'a PersistenceId,
     pub(crate) criteria: Criteria,
     /// How long one load may take.
     pub(crate) idle: Duration,
@@ -50,7 +52,7 @@ pub(crate) struct Search<'a, S> {
 impl<S: 'static> Search<'_, S> {
     /// Loads the newest snapshot within the bounds; none if there is none.
     pub(crate) async fn newest(&self) -> Result<Option<Snapshot>, SearchFailure> {
-        let loading = self.store.load(self.persistence_id, self.criteria);
+        let loading = self.store.load(self.snapshots, self.criteria);
         let loaded = timeout(self.idle, loading).await.map_err(|_| SearchFailure::TimedOut(self.idle))?;
         loaded.map_err(SearchFailure::Store)
     }
@@ -70,8 +72,8 @@ impl<S: 'static> Search<'_, S> {
                 Ok(state) => return Ok(Found { taken: Some((number, state)), unusable }),
                 Err(reason) => reason,
             };
-            let persistence_id = self.persistence_id;
-            tracing::warn!(%persistence_id, %number, reason, "a snapshot cannot be used: more events are replayed");
+            let (persistence_id, snapshots) = (self.journal, self.snapshots);
+            tracing::warn!(%persistence_id, %snapshots, %number, reason, "a snapshot cannot be used: more events are replayed");
             unusable.get_or_insert((number, reason));
             tried += 1;
             if tried < TRIED_MAX && number.0 > 0 {

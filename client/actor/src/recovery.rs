@@ -163,7 +163,8 @@ pub(crate) async fn recover<B: Behavior>(
     let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
     let mut state = None;
     if let (Some(criteria), Some(codec)) = (criteria, &settings.snapshots) {
-        let search = Search { store: system.store(), persistence_id: &persistence_id, criteria, idle, codec: &**codec };
+        let (journal, snapshots) = (&persistence_id, &persistence_id);
+        let search = Search { store: system.store(), journal, snapshots, criteria, idle, codec: &**codec };
         // A behavior can be sent to another thread and not shared with one: hence borrowed alone.
         let asked = &mut *behavior;
         let Found { taken, unusable } = search.run(snapshot, move |state, number| asked.accepts_snapshot(state, number)).await?;

@@ -163,7 +163,7 @@ enum Field<'a> {
     Number(u32, i64),
     Bytes(u32, &'a [u8]),
     /// Of a kind that no field of ours has.
-    Other,
+    Other(u32),
 }
 
 const MALFORMED: Invalid = Invalid::Field { field: "event", reason: "malformed" };
@@ -181,7 +181,7 @@ fn field<'a>(message: &mut &'a [u8]) -> Result<Field<'a>, Invalid> {
         }
         _ => {
             skip_field(wire_type, tag, message, DecodeContext::default()).map_err(|_| MALFORMED)?;
-            Ok(Field::Other)
+            Ok(Field::Other(tag))
         }
     }
 }
@@ -197,10 +197,10 @@ fn take_event(event: &mut Event, message: &Bytes) -> Result<(), Invalid> {
             // An empty tag would mean "all" to a follower.
             Field::Bytes(TAG, []) => return Err(Invalid::Field { field: "tags", reason: "a tag is empty" }),
             Field::Bytes(TAG, tag) => event.tags.push(text("tags", tag)?),
-            Field::Number(PAYLOAD | ADAPTER_MANIFEST | METADATA | TAG, _) | Field::Bytes(SEQUENCE_NUMBER, _) => {
+            Field::Number(PAYLOAD..=TAG, _) | Field::Bytes(SEQUENCE_NUMBER, _) | Field::Other(SEQUENCE_NUMBER..=TAG) => {
                 return Err(MALFORMED);
             }
-            Field::Number(..) | Field::Bytes(..) | Field::Other => {}
+            Field::Number(..) | Field::Bytes(..) | Field::Other(_) => {}
         }
     }
     Ok(())
@@ -215,8 +215,10 @@ fn take_payload(payload: &mut Payload, message: &Bytes, fields: &[u8]) -> Result
             Field::Number(SERIALIZER, id) => payload.serializer_id = id as i32,
             Field::Bytes(MANIFEST, manifest) => payload.manifest = text("manifest", manifest)?,
             Field::Bytes(DATA, data) => payload.bytes = message.slice_ref(data),
-            Field::Number(MANIFEST | DATA, _) | Field::Bytes(SERIALIZER, _) => return Err(MALFORMED),
-            Field::Number(..) | Field::Bytes(..) | Field::Other => {}
+            Field::Number(MANIFEST | DATA, _) | Field::Bytes(SERIALIZER, _) | Field::Other(SERIALIZER..=DATA) => {
+                return Err(MALFORMED);
+            }
+            Field::Number(..) | Field::Bytes(..) | Field::Other(_) => {}
         }
     }
     Ok(())

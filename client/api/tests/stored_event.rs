@@ -181,6 +181,21 @@ fn what_no_event_of_ours_has_is_named() {
     assert!(read(Generated { event: Some(tagged), ..good() }.encode_to_vec()).unwrap_err().contains("tag"));
 }
 
+/// One damaged byte makes another kind of a known field: it is not passed over as one that nobody knows.
+#[test]
+fn a_known_field_of_another_kind_is_refused() {
+    let good = [0x0a, 0x09, 0x08, 1, 0x12, 0, 0x2a, 3, b'a', b'b', b'c'];
+    assert_eq!(read(good.to_vec()).unwrap().event.tags, ["abc"]);
+    let payload = [0x0a, 0x09, 0x08, 1, 0x12, 5, 0x1a, 3, b'a', b'b', b'c'];
+    assert_eq!(&read(payload.to_vec()).unwrap().event.payload.bytes[..], b"abc");
+    for (bytes, at, key) in [(good, 6, 0x2d), (good, 2, 0x09), (good, 6, 0x28), (payload, 6, 0x1d), (payload, 6, 0x18)] {
+        let mut damaged = bytes.to_vec();
+        damaged[at] = key;
+        assert!(Generated::decode(&damaged[..]).is_err(), "{damaged:x?}");
+        assert!(read(damaged.clone()).unwrap_err().contains("malformed"), "{damaged:x?}");
+    }
+}
+
 #[test]
 fn a_payload_shares_the_memory_of_its_message() {
     let payload = Payload { bytes: Bytes::from(vec![7; 1000]), ..Payload::default() };

@@ -18,6 +18,10 @@ use super::replay::{PAGE_BYTES_TARGET, PAGE_EVENTS_MAX};
 use super::stream::{Answers, End, Sink, produce};
 use crate::core::{Core, Shard};
 
+/// Most events in one message of a shard, and where it ends by its bytes. Larger than a replay's: each page looks its journals up anew, and
+/// at rows of the shard or of a tag that it may have no room for.
+const SHARD_PAGE_EVENTS_MAX: usize = 2_048;
+const SHARD_PAGE_BYTES_TARGET: usize = 512 * 1024;
 /// How often a follower hears how far it has come while nothing happens.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -184,8 +188,8 @@ impl Cursor<'_> {
     async fn page(&self) -> Result<PositionsPage, Failure> {
         let read = PositionsRead {
             from: Position(self.followed_to.0 + 1),
-            events_max: PAGE_EVENTS_MAX,
-            bytes_max: PAGE_BYTES_TARGET,
+            events_max: SHARD_PAGE_EVENTS_MAX,
+            bytes_max: SHARD_PAGE_BYTES_TARGET,
             include_deleted: false,
         };
         let page = match &self.follow.tag {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::stream::{Answers, End, Sink, produce};
 use crate::core::{Core, Shard};
 
-/// Most events in one message, and where it ends by its bytes: what is read, encoded and sent stays in the processor's cache, and in memory
+/// Most events in one message of a journal, replayed or followed, and where it ends by its bytes: what is read, encoded and sent stays in the processor's cache, and in memory
 /// that the allocator keeps. Pages of 512 KiB were replayed at little more than half the rate.
 pub(super) const PAGE_EVENTS_MAX: usize = 512;
 pub(super) const PAGE_BYTES_TARGET: usize = 128 * 1024;

@@ -11,7 +11,8 @@ pub(crate) struct NodeInstant(pub Instant);
 
 impl openraft::Instant for NodeInstant {
     fn now() -> Self {
-        Self(super::paced(|pace| pace.now()).unwrap_or_else(Instant::now))
+        let now = Self(super::paced(|pace| pace.now()).unwrap_or_else(Instant::now));
+        super::LATEST.get().map_or(now, |latest| latest.min(now))
     }
 }
 

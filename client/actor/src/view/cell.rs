@@ -19,7 +19,7 @@ use super::context::Step;
 use super::feed::{Fed, Feed, Running, Waiting};
 use super::kind::Shared;
 use super::reference::Letter;
-use super::{AutoUpdate, Update, UpdateFailure, View, ViewContext, ViewKind, ViewRef};
+use super::{AutoUpdate, Update, UpdateFailure, View, ViewContext, ViewIds, ViewKind, ViewRef};
 use crate::actor_ref::StopReason;
 use crate::mailbox::{Asked, Taken};
 use crate::maintenance::{Maintenance, Origin, Stores};
@@ -27,7 +27,7 @@ use crate::newest_snapshot::{Found, Search};
 use crate::replay_filter::FilteredEvents;
 use crate::signal::{Signal, SnapshotError};
 use crate::stash::Stash;
-use crate::store::Events;
+use crate::store::{Events, Store};
 use crate::supervisor::panic_message;
 use crate::system::ActorSystem;
 
@@ -117,7 +117,7 @@ impl<V: View> Cell<V> {
         let mut view = kind.make(ids);
         let kind = kind.shared().clone();
         let stores = Stores { store: system.store().clone(), persistence_id: ids.view_id.clone(), claim: None };
-        let found = Self::find_snapshot(&mut view, &kind, &stores).await?;
+        let found = Self::find_snapshot(&mut view, &kind, system.store(), ids).await?;
         let mut cell = Box::new(Self {
             state: view.empty_state(),
             view,
@@ -147,12 +147,17 @@ impl<V: View> Cell<V> {
     }
 
     /// The newest snapshot that can be used.
-    async fn find_snapshot(view: &mut V, kind: &Shared<V>, stores: &Stores) -> Result<Found<V::State>, UpdateFailure> {
+    async fn find_snapshot(
+        view: &mut V,
+        kind: &Shared<V>,
+        store: &Arc<dyn Store>,
+        ids: &ViewIds,
+    ) -> Result<Found<V::State>, UpdateFailure> {
         let recovery = kind.recovery;
         let (Some(criteria), Some(codec)) = (recovery.criteria, &kind.snapshots) else { return Ok(Found::default()) };
         let criteria = Criteria { sequence_number_max: criteria.sequence_number_max.min(recovery.to), ..criteria };
-        let Stores { store, persistence_id, .. } = stores;
-        let search = Search { store, persistence_id, criteria, idle: kind.update_idle, codec: &**codec };
+        let (journal, snapshots) = (&ids.persistence_id, &ids.view_id);
+        let search = Search { store, journal, snapshots, criteria, idle: kind.update_idle, codec: &**codec };
         let newest = search.newest().await?;
         Ok(search.run(newest, move |state, number| view.accepts_snapshot(state, number)).await?)
     }
