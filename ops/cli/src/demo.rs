@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use cairn_client::Cairn;
 use clap::Args;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::exit::{Exit, Stop};
@@ -66,8 +67,11 @@ pub struct DemoArguments {
 /// # Errors
 /// What differed, or what did not work.
 pub async fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
-    let temporary = tempfile::Builder::new().prefix("cairn-demo-").tempdir().context("make a temporary directory")?;
-    let dir = arguments.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let temporary = match &arguments.dir {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().prefix("cairn-demo-").tempdir().context("make a temporary directory")?),
+    };
+    let dir = arguments.dir.as_deref().or(temporary.as_ref().map(TempDir::path)).expect("one of the two is there").to_owned();
     ensure!(!dir.join("cluster.json").exists(), Stop::input(format!("{} holds a cluster", dir.display())));
     let events = match &arguments.file {
         Some(path) => std::fs::read(path).with_context(|| format!("read {}", path.display()))?,
@@ -85,7 +89,7 @@ pub async fn run(arguments: &DemoArguments) -> anyhow::Result<()> {
             return error;
         }
         // For whoever wants to know why: the nodes' logs are there.
-        let _ = temporary.keep();
+        let _ = temporary.map(TempDir::keep);
         // One code, whatever the cause: what failed is the demo.
         let message = format!("demo: failed; the nodes' files are in {}: {}", dir.display(), failure::text(&error));
         anyhow!(Stop::new(Exit::Failed, message))

@@ -28,10 +28,15 @@ fn a_demo_that_fails_ends_with_code_1_whatever_the_cause_and_says_it() {
         .arg(temporary.path().join("cluster"))
         .arg("--file")
         .arg(&file)
+        .env("TMPDIR", temporary.path())
         .output()
         .expect("the binary runs")
         .into();
     // By itself a wrong line would be code 3.
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.err.contains("demo: failed") && ended.err.contains("line 1"), "{}", ended.err);
+    let mut left: Vec<_> =
+        std::fs::read_dir(temporary.path()).expect("it is there").map(|entry| entry.expect("a name").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["cluster", "wrong.jsonl"], "nothing lies elsewhere");
 }
