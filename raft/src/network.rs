@@ -140,8 +140,9 @@ impl PeerNetwork {
         link.check_open()?;
         let times = Arc::new(SendTimes::default());
         let (shard, to, ballot) = (self.shard, self.party(), first.vote);
-        times.sent();
-        let rest = times.leaving(self.commit_news.carried_by_entries(times.made(rest)));
+        let carries_entries = |request: &AppendEntriesRequest<Types>| !request.entries.is_empty();
+        times.sent(carries_entries(&first));
+        let rest = times.leaving(self.commit_news.carried_by_entries(times.made(rest)), carries_entries);
         let requests = {
             let acknowledged = self.acknowledged.clone();
             futures::stream::once(async move { first }).chain(runtime::keep(rest)).map(move |request| {
@@ -220,6 +221,9 @@ impl AppendSession {
         loop {
             match tokio::time::timeout(STREAM_STALL_MAX, self.replies.message()).await {
                 Ok(Ok(Some(reply))) => {
+                    if !self.times.is_waiting() {
+                        return Err(Status::internal("the peer answers what it was not asked"));
+                    }
                     self.has_answered = true;
                     let result = take_append_result(&reply)?;
                     if let Ok(Some(stored)) = &result {

@@ -135,7 +135,9 @@ pub(crate) fn not_after<T>(latest: Option<NodeInstant>, call: impl FnOnce() -> T
         }
     }
 
-    let _restore = Restore(LATEST.replace(latest));
+    let outer = LATEST.get();
+    let _restore = Restore(outer);
+    LATEST.set(outer.into_iter().chain(latest).min());
     call()
 }
 
