@@ -49,8 +49,10 @@ struct NetworkState {
     listeners: BTreeMap<String, mpsc::Sender<std::io::Result<DuplexStream>>>,
     /// Pairs of caller and called that cannot reach each other; neither new nor open connections.
     cut: BTreeSet<(String, String)>,
-    /// Pairs of caller and called whose connections bring nothing, without a word.
-    held: BTreeSet<(String, String)>,
+    /// Pairs of caller and called on whose connections nothing leaves the caller, without a word.
+    calls_held: BTreeSet<(String, String)>,
+    /// Pairs of caller and called on whose connections nothing reaches the caller, without a word.
+    answers_held: BTreeSet<(String, String)>,
     /// Connections that wait for a release.
     waiting: Vec<Waker>,
     connects: BTreeMap<(String, String), u64>,
@@ -77,10 +79,6 @@ impl Network {
         Ok(Wire { stream: near, network: self.clone(), pair })
     }
 
-    fn is_cut(&self, pair: &(String, String)) -> bool {
-        self.state.lock().unwrap().cut.contains(pair)
-    }
-
     /// Cuts a node from all others, both ways.
     pub fn isolate(&self, address: &str) {
         let mut state = self.state.lock().unwrap();
@@ -94,33 +92,35 @@ impl Network {
 
     /// Lets a node's links bring nothing, without a word: as when its machine stands still.
     pub fn hold(&self, address: &str) {
-        let mut state = self.state.lock().unwrap();
-        let others: Vec<String> = state.listeners.keys().filter(|other| *other != address).cloned().collect();
+        let others: Vec<String> =
+            self.state.lock().unwrap().listeners.keys().filter(|other| *other != address).cloned().collect();
         for other in others {
-            state.held.insert((address.to_owned(), other.clone()));
-            state.held.insert((other, address.to_owned()));
+            self.hold_calls(address, &other);
+            self.hold_calls(&other, address);
         }
     }
 
-    /// Lets what one node calls another one for wait; what that one calls for goes on.
+    /// Lets what one node calls another one for wait, and the answers; what that one calls for goes on.
     pub fn hold_calls(&self, from: &str, to: &str) {
-        self.state.lock().unwrap().held.insert((from.to_owned(), to.to_owned()));
+        let mut state = self.state.lock().unwrap();
+        let pair = (from.to_owned(), to.to_owned());
+        state.calls_held.insert(pair.clone());
+        state.answers_held.insert(pair);
+    }
+
+    /// The answers to what one node called another one for come in; what it calls for now waits on.
+    pub fn release_answers(&self, from: &str, to: &str) {
+        let mut state = self.state.lock().unwrap();
+        state.answers_held.remove(&(from.to_owned(), to.to_owned()));
+        state.waiting.drain(..).for_each(Waker::wake);
     }
 
     /// What was held travels on.
     pub fn release(&self) {
         let mut state = self.state.lock().unwrap();
-        state.held.clear();
+        state.calls_held.clear();
+        state.answers_held.clear();
         state.waiting.drain(..).for_each(Waker::wake);
-    }
-
-    fn poll_held(&self, pair: &(String, String), context: &Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock().unwrap();
-        if !state.held.contains(pair) {
-            return Poll::Ready(());
-        }
-        state.waiting.push(context.waker().clone());
-        Poll::Pending
     }
 
     pub fn heal(&self) {
@@ -140,30 +140,46 @@ struct Wire {
     pair: (String, String),
 }
 
+/// Which way something goes on a connection.
+#[derive(Clone, Copy)]
+enum Way {
+    Call,
+    Answer,
+}
+
 impl Wire {
-    fn poll_open(&self, context: &Context<'_>) -> Poll<std::io::Result<()>> {
-        if self.network.is_cut(&self.pair) {
+    fn poll_open(&self, way: Way, context: &Context<'_>) -> Poll<std::io::Result<()>> {
+        let mut state = self.network.state.lock().unwrap();
+        if state.cut.contains(&self.pair) {
             return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
         }
-        self.network.poll_held(&self.pair, context).map(Ok)
+        let held = match way {
+            Way::Call => &state.calls_held,
+            Way::Answer => &state.answers_held,
+        };
+        if !held.contains(&self.pair) {
+            return Poll::Ready(Ok(()));
+        }
+        state.waiting.push(context.waker().clone());
+        Poll::Pending
     }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        std::task::ready!(self.poll_open(context))?;
+        std::task::ready!(self.poll_open(Way::Answer, context))?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        std::task::ready!(self.poll_open(context))?;
+        std::task::ready!(self.poll_open(Way::Call, context))?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        std::task::ready!(self.poll_open(context))?;
+        std::task::ready!(self.poll_open(Way::Call, context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -430,9 +446,14 @@ impl World {
 
     /// As [`Self::born`], with a leader that stays one on a machine that is busy with other things.
     pub async fn born_calm(count: u64) -> Self {
+        Self::born_slower(count, 4).await
+    }
+
+    /// As [`Self::born`], with timers so many times slower.
+    pub async fn born_slower(count: u64, factor: u32) -> Self {
         let mut world = Self::new(count);
         for node in &mut world.nodes {
-            node.settings.timing = node.settings.timing.slower(4);
+            node.settings.timing = node.settings.timing.slower(factor);
         }
         world.come_up().await;
         world
@@ -487,10 +508,16 @@ impl World {
 
     /// Writes one event with a payload, at whichever node leads, until it is acknowledged.
     pub async fn write_bytes(&self, name: &str, number: u64, bytes: Bytes) {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].is_running()).collect();
+        self.write_among(&running, name, number, bytes).await;
+    }
+
+    /// As [`Self::write_bytes`], at whichever of these nodes leads.
+    pub async fn write_among(&self, indexes: &[usize], name: &str, number: u64, bytes: Bytes) {
         let end = Instant::now() + PATIENCE;
         loop {
-            for node in self.nodes.iter().filter(|node| node.is_running()) {
-                match node.group().propose(batch(name, number, bytes.clone())).await {
+            for index in indexes {
+                match self.nodes[*index].group().propose(batch(name, number, bytes.clone())).await {
                     Ok(replies) => return assert_stored(&replies),
                     Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::Overloaded { .. }) => {}
                     Err(ProposeError::Stopped) => panic!("a running shard is stopped"),
