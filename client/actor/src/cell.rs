@@ -15,19 +15,19 @@ mod writing;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use cairn_client::{SequenceNumber, Write, WriteOutcome, WriteReply};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::behavior::{Behavior, PersistFailure, PersistOutcome, PersistRejected};
 use crate::context::Context;
 use crate::effect::{Defer, Effect, Handler, Persist, Step};
-use crate::kind::{ActorKind, StashOverflow};
+use crate::kind::{ActorKind, StashOverflow, WriteRetry};
+use crate::lazy_timer::LazyTimer;
 use crate::mailbox::{Asked, Mailbox, Taken};
 use crate::maintenance::{Maintenance, Origin, Stores};
 use crate::recovery::{Recovery, RecoveryFailure, Restored, recover};
@@ -38,7 +38,7 @@ use crate::store::Claim;
 use crate::supervisor::panic_message;
 use crate::system::ActorSystem;
 
-use encoding::{encode, numbered};
+use encoding::{Encoded, encode};
 use pending::{Entry, Front, Pending, Persisted, Storing, Work};
 use redelivering::Redelivering;
 use writing::{WriteFailure, write_until_known};
@@ -75,6 +75,8 @@ pub(crate) struct Cell<B: Behavior> {
     /// Whether handlers of pending entries are running: what they register goes behind all others.
     is_draining: bool,
     write: Option<InFlight>,
+    /// Ends when a write has been in flight for too long.
+    patience: LazyTimer,
     maintenance: Maintenance<B::State>,
     retention: RetentionCycle,
     redelivering: Redelivering,
@@ -87,12 +89,14 @@ struct InFlight {
     answer: BoxFuture<'static, Result<WriteReply, WriteFailure>>,
     /// The number of its last event.
     last: SequenceNumber,
+    /// When its outcome is given up as unknown.
+    deadline: Instant,
 }
 
 /// Since when there was nothing to do.
 struct Idle {
     since: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: LazyTimer,
 }
 
 /// What comes to an actor.
@@ -143,11 +147,12 @@ impl<B: Behavior> Cell<B> {
             pending: Pending::new(),
             is_draining: false,
             write: None,
+            patience: LazyTimer::default(),
             maintenance: Maintenance::new(),
             retention: RetentionCycle::default(),
             redelivering: Redelivering::default(),
             stash: Stash::new(mailbox.clone()),
-            idle: Idle { since: Instant::now(), timer: None },
+            idle: Idle { since: Instant::now(), timer: LazyTimer::default() },
             ending: None,
         });
         cell.on_recovered(replayed);
@@ -179,10 +184,7 @@ impl<B: Behavior> Cell<B> {
     }
 
     fn poll_input(&mut self, cx: &mut TaskContext<'_>) -> Poll<Input<B>> {
-        if let Some(InFlight { answer, last }) = &mut self.write
-            && let Poll::Ready(answer) = answer.as_mut().poll(cx)
-        {
-            let last = *last;
+        if let Poll::Ready((answer, last)) = self.poll_write(cx) {
             self.write = None;
             return Poll::Ready(Input::Written(answer, last));
         }
@@ -200,6 +202,14 @@ impl<B: Behavior> Cell<B> {
             Poll::Ready(Taken::Asked(asked)) if self.can_obey(asked) => Poll::Ready(Input::Asked(asked)),
             Poll::Ready(Taken::Asked(_)) | Poll::Pending => self.poll_idle(cx),
         }
+    }
+
+    fn poll_write(&mut self, cx: &mut TaskContext<'_>) -> Poll<(Result<WriteReply, WriteFailure>, SequenceNumber)> {
+        let Some(InFlight { answer, last, deadline }) = &mut self.write else { return Poll::Pending };
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready((answer, *last));
+        }
+        self.patience.poll_until(*deadline, cx).map(|()| (Err(WriteFailure::out_of_time()), *last))
     }
 
     fn is_at_leisure(&self) -> bool {
@@ -222,16 +232,7 @@ impl<B: Behavior> Cell<B> {
             return Poll::Pending;
         }
         let Idle { since, timer } = &mut self.idle;
-        let due = *since + after;
-        // It is set anew when it ends, not at each command.
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if timer.deadline() >= due {
-                return Poll::Ready(Input::Idle);
-            }
-            timer.as_mut().reset(due);
-        }
-        Poll::Pending
+        timer.poll_until(*since + after, cx).map(|()| Input::Idle)
     }
 
     fn on_input(&mut self, input: Input<B>) {
@@ -305,22 +306,14 @@ impl<B: Behavior> Cell<B> {
     /// Makes events bytes, and gives them their numbers.
     fn register_events(&mut self, persist: Persist<B>) {
         let Persist { events, stashes, each, then } = persist;
-        let encoded = match encode(self.kind.shared().events.as_ref(), &events) {
+        let encoded = match encode(self.kind.shared().events.as_ref(), &events, self.numbered) {
             Ok(encoded) => encoded,
             Err(error) => return self.register(Entry { stashes, work: Work::Rejected(PersistRejected { events, error }) }),
         };
-        let mut stored = Vec::with_capacity(encoded.stored.len());
-        for event in encoded.stored {
-            self.numbered = SequenceNumber(self.numbered.0 + 1);
-            stored.push(numbered(event, self.numbered));
-        }
-        let mut number = SequenceNumber(self.numbered.0 - stored.len() as u64);
-        let events = events.into_iter().zip(encoded.counts).map(|(event, count)| {
-            number = SequenceNumber(number.0 + count as u64);
-            (event, number)
-        });
-        let events = events.collect();
-        let storing = if stored.is_empty() { Storing::Nothing } else { Storing::Waits { stored, bytes: encoded.bytes } };
+        let Encoded { stored, numbers, bytes } = encoded;
+        self.numbered = numbers.last().copied().unwrap_or(self.numbered);
+        let events = events.into_iter().zip(numbers).collect();
+        let storing = if stored.is_empty() { Storing::Nothing } else { Storing::Waits { stored, bytes } };
         self.register(Entry { stashes, work: Work::Persist(Persisted { events, storing, each, then }) });
     }
 
@@ -393,9 +386,10 @@ impl<B: Behavior> Cell<B> {
             after: Some(self.highest),
             atomic_writes: batch.atomic_writes,
         };
-        let retry = self.kind.shared().write_retry;
-        let answer = write_until_known(self.stores.store.clone(), write, retry, self.system.random()).boxed();
-        self.write = Some(InFlight { answer, last: batch.last });
+        let WriteRetry { time, backoff } = self.kind.shared().write_retry;
+        let deadline = Instant::now() + time;
+        let answer = write_until_known(self.stores.store.clone(), write, backoff, deadline, self.system.random()).boxed();
+        self.write = Some(InFlight { answer, last: batch.last, deadline });
     }
 
     fn on_written(&mut self, answer: Result<WriteReply, WriteFailure>, last: SequenceNumber) {

@@ -19,6 +19,9 @@ pub use versioned::Versioned;
 
 use crate::format::{Codec, FormatError, Refusal};
 
+/// Room for a value that is being written, in bytes: most events fit, and need no other allocation.
+const WRITTEN_BYTES: usize = 512;
+
 /// Values of a type as plain bytes: what a [`Codec`] is made of.
 ///
 /// Those that are here are codecs by themselves, with an empty manifest; [`Versioned`] makes one of any, with name and version.
@@ -77,7 +80,7 @@ impl<T: Serialize + DeserializeOwned> Encoding<T> for Cbor {
     }
 
     fn write(&self, value: &T) -> Result<Bytes, Refusal> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(WRITTEN_BYTES);
         ciborium::into_writer(value, &mut bytes)?;
         Ok(bytes.into())
     }

@@ -23,6 +23,7 @@ pub mod delivery;
 pub mod effect;
 pub mod format;
 pub mod kind;
+mod lazy_timer;
 mod mailbox;
 mod maintenance;
 mod newest_snapshot;

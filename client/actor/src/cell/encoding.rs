@@ -15,24 +15,29 @@ const FIELD_BYTES: usize = 64;
 const METADATA_FIELD_BYTES: usize = 32;
 const TAG_FIELD_BYTES: usize = 8;
 
-/// The events of an atomic write as bytes, and for each of them how many stored ones it became.
+/// The events of an atomic write as they are stored.
 pub(super) struct Encoded {
-    pub(super) stored: Vec<NewEvent>,
-    pub(super) counts: Vec<usize>,
+    pub(super) stored: Vec<Event>,
+    /// For each event the number of the last one that it is stored as; that of the event before it, if it is stored as none.
+    pub(super) numbers: Vec<SequenceNumber>,
     /// At least as many as the write needs.
     pub(super) bytes: usize,
 }
 
-/// Encodes the events of an atomic write.
-pub(super) fn encode<E: 'static>(format: &dyn EventFormat<E>, events: &[E]) -> Result<Encoded, RejectedError> {
-    let mut encoded = Encoded { stored: Vec::with_capacity(events.len()), counts: Vec::with_capacity(events.len()), bytes: 0 };
+/// Encodes the events of an atomic write, and numbers them from behind `last` on.
+pub(super) fn encode<E: 'static>(
+    format: &dyn EventFormat<E>,
+    events: &[E],
+    mut last: SequenceNumber,
+) -> Result<Encoded, RejectedError> {
+    let mut encoded = Encoded { stored: Vec::with_capacity(events.len()), numbers: Vec::with_capacity(events.len()), bytes: 0 };
     for event in events {
-        let stored = format.to_journal(event)?;
-        encoded.counts.push(stored.len());
-        for event in stored {
+        for event in format.to_journal(event)? {
             encoded.bytes += check(&event)?;
-            encoded.stored.push(event);
+            last = SequenceNumber(last.0 + 1);
+            encoded.stored.push(numbered(event, last));
         }
+        encoded.numbers.push(last);
     }
     check_size("events in an atomic write", encoded.stored.len(), ATOMIC_WRITE_EVENTS_MAX)?;
     check_size("bytes of an atomic write", encoded.bytes, ATOMIC_WRITE_BYTES_MAX)?;
@@ -69,7 +74,7 @@ fn check_size(what: &'static str, found: usize, limit: usize) -> Result<(), Reje
 }
 
 /// Gives an event its number.
-pub(super) fn numbered(event: NewEvent, sequence_number: SequenceNumber) -> Event {
+fn numbered(event: NewEvent, sequence_number: SequenceNumber) -> Event {
     let NewEvent { payload, adapter_manifest, metadata, tags } = event;
     Event { sequence_number, payload, adapter_manifest, metadata, tags }
 }
@@ -106,7 +111,7 @@ mod tests {
     }
 
     fn refused(event: NewEvent) -> String {
-        encode(&AsIs, &[event]).err().map(|error| error.to_string()).unwrap_or_default()
+        encode(&AsIs, &[event], SequenceNumber(0)).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -135,26 +140,25 @@ mod tests {
         assert_eq!(with(&adapter(4097)), "bytes of an adapter's manifest 4097 is more than 4096");
         assert_eq!(with(&metadata(64 * 1024 + 1)), "bytes of metadata 65537 is more than 65536");
         let too_many = vec![NewEvent::default(); ATOMIC_WRITE_EVENTS_MAX + 1];
-        assert!(matches!(encode(&AsIs, &too_many), Err(RejectedError::TooLarge { found: 10_001, .. })));
+        assert!(matches!(encode(&AsIs, &too_many, SequenceNumber(0)), Err(RejectedError::TooLarge { found: 10_001, .. })));
     }
 
     #[tokio::test(start_paused = true)]
     async fn journal_takes_whatever_is_admitted() {
         let cairn = MemoryCairn::new().client();
         for (case, count) in [1, 2, 1_000, 2_000].into_iter().enumerate() {
-            let beside = encode(&AsIs, &[widest(0)]).unwrap_or_else(|error| panic!("{error}")).bytes;
+            let beside = encode(&AsIs, &[widest(0)], SequenceNumber(0)).unwrap_or_else(|error| panic!("{error}")).bytes;
             let events = vec![widest(ATOMIC_WRITE_BYTES_MAX / count - beside); count];
-            let encoded = encode(&AsIs, &events).unwrap_or_else(|error| panic!("{error}"));
-            assert!(encoded.bytes > ATOMIC_WRITE_BYTES_MAX - count, "it is nearly too large");
             // Numbers that need many bytes, too.
-            let first = SequenceNumber::MAX.0 - 10_000;
-            let numbered = encoded.stored.into_iter().zip(first..).map(|(event, number)| numbered(event, SequenceNumber(number)));
+            let last = SequenceNumber(SequenceNumber::MAX.0 - 10_000);
+            let encoded = encode(&AsIs, &events, last).unwrap_or_else(|error| panic!("{error}"));
+            assert!(encoded.bytes > ATOMIC_WRITE_BYTES_MAX - count, "it is nearly too large");
             let write = Write {
                 persistence_id: cairn_client::PersistenceId::new(format!("case-{case}")).unwrap(),
                 writer: WriterId::new("writer").unwrap(),
                 epoch: None,
                 after: None,
-                atomic_writes: vec![numbered.collect()],
+                atomic_writes: vec![encoded.stored],
             };
             let reply = cairn.write(write).await.unwrap();
             assert!(matches!(reply.outcomes[..], [cairn_client::WriteOutcome::Stored { .. }]), "{reply:?}");

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use cairn_client::{Error, Write, WriteReply};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
+use crate::backoff::Backoff;
 use crate::behavior::PersistOutcome;
-use crate::kind::WriteRetry;
 use crate::store::Store;
 
 /// Why a write has no answer.
@@ -32,25 +32,32 @@ impl From<Error> for WriteFailure {
     }
 }
 
-/// Hands a write in until its outcome is known or the time is over.
+impl WriteFailure {
+    /// The time is over in the middle of a try.
+    pub(super) fn out_of_time() -> Self {
+        Error::Unknown { message: "no answer came in time".to_owned() }.into()
+    }
+}
+
+/// Hands a write in until its outcome is known or no other try is worth while before the deadline. Whoever waits for this gives it
+/// up at the deadline.
 pub(super) async fn write_until_known(
     store: Arc<dyn Store>,
     write: Write,
-    retry: WriteRetry,
+    backoff: Backoff,
+    deadline: Instant,
     random: u64,
 ) -> Result<WriteReply, WriteFailure> {
-    let deadline = Instant::now() + retry.time;
     let mut tries: u32 = 0;
     // Whether an earlier try may have taken effect.
     let mut may_be_stored = false;
     loop {
-        let error = match timeout_at(deadline, store.write(write.clone())).await {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(error)) => error,
-            Err(_) => Error::Unknown { message: "no answer came in time".to_owned() },
+        let error = match store.write(write.clone()).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
         };
         may_be_stored |= !error.is_definite();
-        let next = Instant::now() + retry.backoff.delay(tries, random.rotate_left(tries));
+        let next = Instant::now() + backoff.delay(tries, random.rotate_left(tries));
         if !is_worth_a_try(&error) || next >= deadline {
             let failure = WriteFailure::from(error);
             // That a later try was not carried out says nothing about an earlier one; that others have taken the journal does.

@@ -140,7 +140,8 @@ impl<T, E> Versioned<T, E> {
 
 impl<T: Send + Sync + 'static, E: Encoding<T>> Codec<T> for Versioned<T, E> {
     fn encode(&self, value: &T) -> Result<Payload, FormatError> {
-        encode_as(&self.encoding, manifest(&self.name, self.version), value)
+        let (manifest, _) = self.readers.last().expect("what is written can be read");
+        encode_as(&self.encoding, manifest.clone(), value)
     }
 
     fn decode(&self, payload: &Payload) -> Result<T, FormatError> {
