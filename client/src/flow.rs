@@ -2,10 +2,12 @@
 //!
 //! Invariants
 //! - What was delivered is never delivered again, and nothing is left out: the cursor moves with what is handed out.
+//! - A mark never runs ahead of what was handed out.
 //! - An outage longer than the client's deadline ends the stream with an error, and never silently.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
@@ -39,7 +41,14 @@ pub(crate) trait Cursor: Send + Sync + 'static {
     fn take(&mut self, message: Self::Message) -> Result<Vec<Self::Item>, Error>;
     /// Whether the stream has come to its proper end.
     fn is_done(&self) -> bool;
+    /// Where it stands behind all that it has read.
     fn mark(&self) -> Self::Mark;
+    /// Where it stands behind an item that others follow; none: where it stood before.
+    fn mark_behind(item: &Self::Item) -> Option<Self::Mark>;
+    /// How long a node may say nothing before it is taken for one that does not answer.
+    fn silence_max(&self) -> Duration;
+    /// The stream has broken: it will be opened anew where the cursor stands.
+    fn broken(&mut self) {}
 }
 
 /// A cursor with its open stream.
@@ -55,9 +64,10 @@ impl<C: Cursor> Running<C> {
     /// The next items; none at the proper end.
     async fn fetch(&mut self) -> Result<Option<Vec<C::Item>>, Error> {
         while !self.cursor.is_done() {
+            let silence_max = self.cursor.silence_max();
             let (messages, address) = self.opened().await?;
-            let failed = match messages.next().await {
-                Some(Ok(message)) => {
+            let failed = match tokio::time::timeout(silence_max, messages.next()).await {
+                Ok(Some(Ok(message))) => {
                     self.retry = None;
                     self.outage_end = None;
                     let items = self.cursor.take(message)?;
@@ -66,11 +76,13 @@ impl<C: Cursor> Running<C> {
                     }
                     return Ok(Some(items));
                 }
-                Some(Err(status)) => Failed::from_status(&status),
-                None => Failed::Lost("the node ended the stream".to_owned()),
+                Ok(Some(Err(status))) => Failed::from_status(&status),
+                Ok(None) => Failed::Lost("the node ended the stream".to_owned()),
+                Err(_) => Failed::Lost(format!("{address} has said nothing for {silence_max:?}")),
             };
             let address = address.clone();
             self.open = None;
+            self.cursor.broken();
             self.wait(&address, failed).await?;
         }
         Ok(None)
@@ -114,7 +126,10 @@ pub(crate) struct Flow<C: Cursor> {
     idle: Option<Box<Running<C>>>,
     fetching: Option<BoxFuture<'static, Fetched<C>>>,
     buffer: std::vec::IntoIter<C::Item>,
+    /// Behind what was handed out.
     mark: C::Mark,
+    /// Behind what was read: where it stands once the buffer is empty.
+    read_to: C::Mark,
 }
 
 impl<C: Cursor> Flow<C> {
@@ -130,10 +145,10 @@ impl<C: Cursor> Flow<C> {
     fn running(cursor: C, open: Option<(Messages<C::Message>, String)>) -> Self {
         let mark = cursor.mark();
         let idle = Some(Box::new(Running { cursor, open, retry: None, outage_end: None }));
-        Self { idle, fetching: None, buffer: Vec::new().into_iter(), mark }
+        Self { idle, fetching: None, buffer: Vec::new().into_iter(), read_to: mark.clone(), mark }
     }
 
-    /// As of what was fetched last.
+    /// As of what was handed out last.
     pub(crate) fn mark(&self) -> &C::Mark {
         &self.mark
     }
@@ -141,18 +156,26 @@ impl<C: Cursor> Flow<C> {
     pub(crate) fn poll_next_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<C::Item, Error>>> {
         loop {
             if let Some(item) = self.buffer.next() {
+                if self.buffer.len() == 0 {
+                    self.mark = self.read_to.clone();
+                } else if let Some(mark) = C::mark_behind(&item) {
+                    self.mark = mark;
+                }
                 return Poll::Ready(Some(Ok(item)));
             }
             if let Some(fetching) = &mut self.fetching {
                 let (running, fetched) = std::task::ready!(fetching.as_mut().poll(context));
                 self.fetching = None;
-                self.mark = running.cursor.mark();
+                self.read_to = running.cursor.mark();
                 match fetched {
                     Ok(Some(items)) => {
                         self.buffer = items.into_iter();
                         self.idle = Some(running);
                     }
-                    Ok(None) => return Poll::Ready(None),
+                    Ok(None) => {
+                        self.mark = self.read_to.clone();
+                        return Poll::Ready(None);
+                    }
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
                 continue;
@@ -195,3 +218,66 @@ macro_rules! stream_of {
 pub(crate) use stream_of;
 
 impl<C: Cursor> Unpin for Flow<C> {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::memory::MemoryCairn;
+
+    /// Of a node that says nothing the first time.
+    struct Hesitant {
+        client: Cairn,
+        opened: Arc<AtomicUsize>,
+    }
+
+    impl Cursor for Hesitant {
+        type Message = u64;
+        type Item = u64;
+        type Mark = ();
+
+        fn client(&self) -> &Cairn {
+            &self.client
+        }
+
+        fn target(&self) -> Target {
+            Target::Any
+        }
+
+        fn open(&self, _: Arc<Node>) -> BoxFuture<'static, Result<Messages<u64>, Failed>> {
+            let messages = match self.opened.fetch_add(1, Ordering::Relaxed) {
+                0 => futures::stream::pending().boxed(),
+                _ => futures::stream::iter([Ok(7)]).boxed(),
+            };
+            Box::pin(async { Ok(messages) })
+        }
+
+        fn take(&mut self, message: u64) -> Result<Vec<u64>, Error> {
+            Ok(vec![message])
+        }
+
+        fn is_done(&self) -> bool {
+            false
+        }
+
+        fn mark(&self) {}
+
+        fn mark_behind(_: &u64) -> Option<()> {
+            None
+        }
+
+        fn silence_max(&self) -> Duration {
+            Duration::from_secs(3)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_says_nothing_is_not_waited_for_for_ever() {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let mut flow = Flow::new(Hesitant { client: MemoryCairn::new().client(), opened: opened.clone() });
+        let item = std::future::poll_fn(|context| flow.poll_next_item(context)).await;
+        assert_eq!(item, Some(Ok(7)));
+        assert_eq!(opened.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,6 +1,7 @@
 //! Following: the events that are there, and then those to come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_api::v1;
 use cairn_machine::{PersistenceId, Position, SequenceNumber, ShardId, StoredEvent};
@@ -12,6 +13,7 @@ use crate::cairn::Cairn;
 use crate::error::Error;
 use crate::flow::{Cursor, Flow, Messages, stream_of};
 use crate::journal::Journal;
+use crate::limits::FOLLOW_SILENCE_MAX;
 use crate::node::Node;
 use crate::replay::{number, stored_event};
 use crate::router::Target;
@@ -29,7 +31,7 @@ impl Follow {
         Self { flow: Flow::new(JournalCursor { target: journal.read_target(), journal, from }) }
     }
 
-    /// How far it has come, also where there was nothing to show.
+    /// How far it has come with what it has handed out, also where there was nothing to show.
     #[must_use]
     pub fn followed_to(&self) -> SequenceNumber {
         *self.flow.mark()
@@ -82,6 +84,14 @@ impl Cursor for JournalCursor {
     fn mark(&self) -> SequenceNumber {
         SequenceNumber(self.from.0 - 1)
     }
+
+    fn mark_behind(event: &StoredEvent) -> Option<SequenceNumber> {
+        Some(event.event.sequence_number)
+    }
+
+    fn silence_max(&self) -> Duration {
+        FOLLOW_SILENCE_MAX
+    }
 }
 
 /// An event with its journal.
@@ -105,7 +115,7 @@ impl FollowShard {
         Self { flow: Flow::new(cursor) }
     }
 
-    /// How far it has come, also where there was nothing to show: what to resume after.
+    /// How far it has come with what it has handed out, also where there was nothing to show: what to resume after.
     #[must_use]
     pub fn followed_to(&self) -> Position {
         *self.flow.mark()
@@ -208,5 +218,13 @@ impl Cursor for ShardCursor {
 
     fn mark(&self) -> Position {
         self.request.after
+    }
+
+    fn mark_behind(event: &ShardEvent) -> Option<Position> {
+        Some(event.stored.position)
+    }
+
+    fn silence_max(&self) -> Duration {
+        FOLLOW_SILENCE_MAX
     }
 }

@@ -19,7 +19,7 @@ use crate::pipeline::RequestKind;
 use crate::recover::RecoverRequest;
 use crate::replay::ReplayRequest;
 use crate::router::{Effect, Target};
-use crate::writer::JournalWriter;
+use crate::writer::{JournalWriter, Knowledge};
 
 /// A handle on one journal, which need not exist yet; cheap to clone.
 ///
@@ -92,6 +92,11 @@ impl Journal {
         self
     }
 
+    /// The same journal, read as the leader has it.
+    pub(crate) fn at_the_leader(self) -> Self {
+        Self { freshness: Freshness::Strong, read_at: None, ..self }
+    }
+
     /// What is known of the journal: highest number, delete watermark, writer. All zero if it was never written.
     ///
     /// # Errors
@@ -120,7 +125,7 @@ impl Journal {
             let known = self.read_highest(&self.target(), Freshness::Strong, deadline).await?;
             let claim = Claim { persistence_id: self.persistence_id.clone(), writer: writer.clone(), epoch_read: known.epoch };
             match self.send_claim(claim, deadline).await {
-                Ok(reply) => return Ok(self.writer(writer, Some(reply.epoch), reply.highest)),
+                Ok(reply) => return Ok(self.claimed_writer(writer, reply.epoch, reply.highest)),
                 Err(Error::EpochMoved { .. }) if tries < CLAIM_TRIES_MAX => tries += 1,
                 Err(error) => return Err(error),
             }
@@ -145,7 +150,7 @@ impl Journal {
         }
         let claim = Claim { persistence_id: self.persistence_id.clone(), writer: writer.clone(), epoch_read: known.epoch };
         match self.send_claim(claim, deadline).await {
-            Ok(reply) => Ok(self.writer(writer, Some(reply.epoch), reply.highest)),
+            Ok(reply) => Ok(self.claimed_writer(writer, reply.epoch, reply.highest)),
             Err(Error::EpochMoved { epoch, writer }) => Err(Error::Fenced { epoch, writer, highest: known.highest }),
             Err(error) => Err(error),
         }
@@ -157,10 +162,20 @@ impl Journal {
 
     /// A writer without a claim: for those who keep writer, epoch and highest number themselves. Without an epoch the writer is
     /// held to the last 16 writers.
+    ///
+    /// Its first write goes alone: only when that is stored the number that it goes on from has proved right, and many may be in flight.
     #[must_use]
     pub fn writer(&self, writer: WriterId, epoch: Option<WriterEpoch>, highest: SequenceNumber) -> JournalWriter {
-        let journal = Self { writer: writer.clone(), epoch, ..self.clone() };
-        JournalWriter::new(journal, writer, epoch, highest)
+        JournalWriter::new(self.in_the_name_of(&writer, epoch), writer, epoch, highest, Knowledge::Assumed)
+    }
+
+    /// The writer that a claim made.
+    pub(crate) fn claimed_writer(&self, writer: WriterId, epoch: WriterEpoch, highest: SequenceNumber) -> JournalWriter {
+        JournalWriter::new(self.in_the_name_of(&writer, Some(epoch)), writer, Some(epoch), highest, Knowledge::Certain)
+    }
+
+    fn in_the_name_of(&self, writer: &WriterId, epoch: Option<WriterEpoch>) -> Self {
+        Self { writer: writer.clone(), epoch, ..self.clone() }
     }
 
     /// The events with these numbers, in order: `replay(..)` for all of them.

@@ -46,3 +46,5 @@ pub(crate) const CLAIM_TRIES_MAX: u32 = 16;
 pub(crate) const LIST_PAGE_JOURNALS: u32 = 1_000;
 /// Times an upload of a snapshot is begun anew because the server lost it.
 pub(crate) const UPLOAD_TRIES_MAX: u32 = 8;
+/// How long a node may say nothing to whoever follows.
+pub(crate) const FOLLOW_SILENCE_MAX: Duration = cairn_api::FOLLOW_PROGRESS_INTERVAL.saturating_mul(3);

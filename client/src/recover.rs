@@ -164,15 +164,18 @@ impl RecoverRequest {
         }
         let writer = match (&self.writer, claimed) {
             (None, None) => None,
-            (Some(writer), Some(claimed)) => Some(self.journal.writer(writer.clone(), Some(claimed.epoch), claimed.highest)),
+            (Some(writer), Some(claimed)) => Some(self.journal.claimed_writer(writer.clone(), claimed.epoch, claimed.highest)),
             _ => return Err(Error::protocol("a recovery without the claim that was asked for").into()),
         };
         let snapshot = arriving.map(Arriving::finish);
         let after = snapshot.as_ref().map_or(SequenceNumber(0), |snapshot| snapshot.info.sequence_number);
-        let replay = self.journal.replay(after.0 + 1..=self.to.0).max(self.max);
+        // Whatever other reads of the journal may make do with, the rest of this one is as fresh as its beginning.
+        let replay = self.journal.clone().at_the_leader().replay(after.0 + 1..=self.to.0).max(self.max);
+        let cursor = ReplayCursor::new(replay);
+        let cursor = if snapshot.is_some() { cursor.behind_snapshot() } else { cursor };
         let rest: Messages<v1::ReplayResponse> =
             futures::stream::iter([Ok(events)]).chain(stream.map(|message| replayed(message?))).boxed();
-        let events = Replay { flow: Flow::opened(ReplayCursor::new(replay), rest, address.to_owned()) };
+        let events = Replay { flow: Flow::opened(cursor, rest, address.to_owned()) };
         Ok(Recovered { writer, snapshot, events })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_api::v1;
 use cairn_machine::{SequenceNumber, StoredEvent};
@@ -18,7 +19,8 @@ use crate::router::Target;
 
 /// The events of a journal in order: a stream that goes on by itself after a broken connection.
 ///
-/// A gap between numbers is one that the writer left. Events that are deleted are left out, unless asked for.
+/// A gap between numbers is one that the writer left. Events that are deleted are left out, unless asked for; if the connection breaks
+/// and the next events are deleted meanwhile, the replay ends with [`Error::Gone`], as it is of no one state any more.
 pub struct Replay {
     pub(crate) flow: Flow<ReplayCursor>,
 }
@@ -110,12 +112,29 @@ pub(crate) struct ReplayCursor {
     request: ReplayRequest,
     target: Target,
     end: Option<ReplayEnd>,
+    /// Whether something of the state that is replayed was handed out: what follows must be of it, too.
+    has_begun: bool,
+    /// The stream was opened anew here, and no event has come since.
+    continues_at: Option<SequenceNumber>,
+    /// Where a stream that was opened anew did not go on with the very next number: its writer's gap, or events deleted meanwhile.
+    hole_at: Option<SequenceNumber>,
 }
 
 impl ReplayCursor {
     pub(crate) fn new(request: ReplayRequest) -> Self {
         let target = request.journal.read_target();
-        Self { request, target, end: None }
+        Self { request, target, end: None, has_begun: false, continues_at: None, hole_at: None }
+    }
+
+    /// The same, after a snapshot that the events belong to.
+    pub(crate) fn behind_snapshot(self) -> Self {
+        Self { has_begun: true, ..self }
+    }
+
+    /// Where events may be missing that were there when the replay began, if the watermark at the end is behind that.
+    fn missing_from(&self, end: ReplayEnd) -> Option<SequenceNumber> {
+        let hole_at = self.hole_at.or(self.continues_at)?;
+        (end.deleted_to >= hole_at && !self.request.include_deleted).then_some(hole_at)
     }
 }
 
@@ -159,9 +178,17 @@ impl Cursor for ReplayCursor {
             // A stream that breaks goes on behind the last event; behind the last number there is nothing.
             self.request.from = SequenceNumber(last.event.sequence_number.0 + 1);
             self.request.max -= events.len() as u64;
+            self.has_begun = true;
+            let continued_at = self.continues_at.take().filter(|at| *at != events[0].event.sequence_number);
+            self.hole_at = self.hole_at.or(continued_at);
         }
         if let Some(end) = message.end {
-            self.end = Some(ReplayEnd { highest: number(end.highest)?, deleted_to: number(end.deleted_to)? });
+            let end = ReplayEnd { highest: number(end.highest)?, deleted_to: number(end.deleted_to)? };
+            if let Some(from) = self.missing_from(end) {
+                let message = format!("the connection broke, and events from {from} on were deleted before it was there again");
+                return Err(Error::Gone { message });
+            }
+            self.end = Some(end);
         }
         Ok(events)
     }
@@ -172,6 +199,22 @@ impl Cursor for ReplayCursor {
 
     fn mark(&self) -> Option<ReplayEnd> {
         self.end
+    }
+
+    /// The end is known behind the last event only.
+    fn mark_behind(_: &StoredEvent) -> Option<Option<ReplayEnd>> {
+        None
+    }
+
+    fn silence_max(&self) -> Duration {
+        self.client().call_deadline()
+    }
+
+    fn broken(&mut self) {
+        let is_complete = self.request.from > self.request.to || self.request.max == 0;
+        if self.has_begun && !is_complete {
+            self.continues_at = Some(self.request.from);
+        }
     }
 }
 

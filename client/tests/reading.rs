@@ -134,6 +134,57 @@ async fn events_removed_while_they_are_read_end_the_replay_as_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_reconnects_behind_a_deletion_does_not_look_whole() {
+    for deletion in [Deletion::Logical, Deletion::Permanent] {
+        let cluster = MemoryCairn::new();
+        let cairn = cluster.client();
+        let journal = written(&cairn, "account", 2_000).await.journal().clone();
+        cluster.break_streams_after(Some(1));
+        let mut whole = journal.replay(..).start();
+        let mut broken = journal.replay(..).start();
+        // Of these the first one has read on, and the other one has not.
+        for _ in 0..1_000 {
+            whole.next().await.unwrap().unwrap();
+        }
+        broken.next().await.unwrap().unwrap();
+        journal.delete_to(SequenceNumber(900), deletion).await.unwrap();
+        assert_eq!(whole.collect_all().await.unwrap().len(), 1_000, "what was deleted had been delivered");
+        let error = broken.collect_all().await.unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error:?}");
+        let with_deleted = journal.replay(..).include_deleted().start().collect_all().await.unwrap();
+        assert_eq!(with_deleted.len(), if deletion == Deletion::Logical { 2_000 } else { 1_100 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_reconnects_behind_a_deletion_does_not_look_whole() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.client();
+    let journal = written(&cairn, "account", 2_000).await.journal().clone();
+    let snapshot = NewSnapshot { sequence_number: SequenceNumber(500), ..NewSnapshot::default() };
+    journal.save_snapshot(snapshot).await.unwrap();
+    cluster.break_streams_after(Some(3));
+    let recovered = cairn.journal("account").unwrap().recover().without_claim().start().await.unwrap();
+    assert_eq!(recovered.snapshot.unwrap().info.sequence_number, SequenceNumber(500));
+    journal.delete_to(SequenceNumber(1_900), Deletion::Logical).await.unwrap();
+    let error = recovered.events.collect_all().await.unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_goes_on_at_the_leader_wherever_else_the_journal_is_read() {
+    let cluster = MemoryCairn::with_nodes(3);
+    let cairn = cluster.builder().deadline(Duration::from_secs(3)).build().unwrap();
+    written(&cairn, "account", 2_000).await;
+    let elsewhere = cluster.addresses()[2].clone();
+    let journal = cairn.journal("account").unwrap().with_freshness(Freshness::Local).read_at(elsewhere);
+    cluster.stop(2);
+    cluster.break_streams_after(Some(3));
+    let recovered = journal.recover().start().await.unwrap();
+    assert_eq!(recovered.events.collect_all().await.unwrap().len(), 2_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_follower_sees_what_comes_through_breaks_and_leader_changes() {
     let cluster = MemoryCairn::with_nodes(3);
     let cairn = cluster.client();
@@ -152,6 +203,45 @@ async fn a_follower_sees_what_comes_through_breaks_and_leader_changes() {
         assert_eq!(follow.next().await.unwrap().unwrap().event.sequence_number.0, number);
     }
     assert_eq!(follow.followed_to(), SequenceNumber(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_followed_to_is_what_was_handed_out() {
+    let cairn = MemoryCairn::new().client();
+    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
+    let tagged = |number: u64| if number < 4 { NewEvent::from("x").tagged("low") } else { NewEvent::from("x") };
+    writer.append_all((1..=5).map(tagged)).await.unwrap();
+    let shard = writer.journal().slice().shard(cairn.shards().await.unwrap());
+    let mut journal = writer.journal().follow(1);
+    let mut all = cairn.follow_shard(shard, Position(0)).start();
+    let mut low = cairn.follow_shard(shard, Position(0)).tag("low").start();
+    for number in 1..=5 {
+        journal.next().await.unwrap().unwrap();
+        all.next().await.unwrap().unwrap();
+        assert_eq!((journal.followed_to(), all.followed_to()), (SequenceNumber(number), Position(number)));
+    }
+    for followed_to in [1, 2, 5] {
+        low.next().await.unwrap().unwrap();
+        assert_eq!(low.followed_to(), Position(followed_to), "behind the last one there is nothing more to show");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_slice_alone_is_followed_if_it_is_asked_for() {
+    let cairn = MemoryCairn::new().client();
+    let is_first = |name: &String| cairn.journal(name.clone()).unwrap().slice().number() == 0;
+    let first = (0..).map(|number| format!("journal-{number}")).find(is_first).unwrap();
+    for name in ["other", first.as_str()] {
+        written(&cairn, name, 2).await;
+    }
+    let shard = cairn.journal(first.clone()).unwrap().slice().shard(cairn.shards().await.unwrap());
+    let mut follow = cairn.follow_shard(shard, Position(0)).slices(0, 0).current().start();
+    let mut count = 0;
+    while let Some(event) = follow.next().await.unwrap() {
+        assert_eq!(event.persistence_id.as_str(), first);
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -216,7 +216,7 @@ async fn a_follower_of_a_shard_gets_every_event_in_commit_order_and_filters_by_t
     let tagged = v1::FollowShardRequest { tag: "even".into(), ..all.clone() };
     assert_eq!(positions(tagged).await, ((1..=20).filter(|position| (position - 1) / 2 % 2 == 1).collect(), 20));
     let slice = u32::from(cairn_machine::Slice::of(&cairn_machine::PersistenceId::new("a").expect("valid")).number());
-    let sliced = v1::FollowShardRequest { slice_min: slice, slice_max: slice, ..all.clone() };
+    let sliced = v1::FollowShardRequest { slice_min: Some(slice), slice_max: Some(slice), ..all.clone() };
     assert_eq!(positions(sliced).await, ((1..=20).filter(|position| position % 2 == 1).collect(), 20));
 
     let live = v1::FollowShardRequest { after: 20, ..Default::default() };
@@ -408,6 +408,38 @@ async fn a_large_snapshot_travels_in_chunks_and_recovery_offers_it_with_the_even
     };
     let deleted = cluster.snapshots(leader).delete_matching(delete).await.expect("is deleted").into_inner();
     assert_eq!(deleted.deleted, 1);
+}
+
+#[tokio::test]
+async fn events_behind_a_snapshot_are_of_the_state_in_which_it_was_found_however_long_it_travels() {
+    let cluster = Cluster::of_founders(1, 1).await;
+    for number in 1..=10 {
+        cluster.write("account-1", number, b"x").await;
+    }
+    let journal = common::client_of(cluster.node(1)).await.journal("account-1").expect("a name");
+    let state = cairn_client::Payload { bytes: vec![1; 8 << 20].into(), ..Default::default() };
+    let snapshot =
+        cairn_client::NewSnapshot { sequence_number: cairn_machine::SequenceNumber(5), payload: state, ..Default::default() };
+    journal.save_snapshot(snapshot).await.expect("is saved");
+    let recover = v1::RecoverRequest {
+        persistence_id: "account-1".into(),
+        writer_id: String::new(),
+        criteria: Some(latest()),
+        to: i64::MAX,
+        max: i64::MAX,
+    };
+    let mut stream = cluster.journal(1).recover(recover).await.expect("opens").into_inner();
+    let first = stream.message().await.expect("goes on").expect("is not over");
+    assert!(matches!(first.kind, Some(v1::recover_response::Kind::Snapshot(_))));
+    // More of it is on its way than the connection takes at once.
+    journal.delete_to(cairn_machine::SequenceNumber(8), cairn_client::Deletion::Logical).await.expect("is deleted");
+    let mut numbers = Vec::new();
+    while let Some(message) = stream.message().await.expect("goes on") {
+        if let Some(v1::recover_response::Kind::Events(events)) = message.kind {
+            numbers.extend(events.events.iter().map(|event| stored_event(event).event.sequence_number.0));
+        }
+    }
+    assert_eq!(numbers, [6, 7, 8, 9, 10]);
 }
 
 #[tokio::test]

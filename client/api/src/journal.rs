@@ -263,10 +263,13 @@ impl TryFrom<v1::FollowShardRequest> for FollowShard {
     }
 }
 
-fn slices(min: u32, max: u32) -> Result<Option<(u16, u16)>, Invalid> {
-    if min == 0 && max == 0 {
-        return Ok(None);
-    }
+fn slices(min: Option<u32>, max: Option<u32>) -> Result<Option<(u16, u16)>, Invalid> {
+    let (min, max) = match (min, max) {
+        (None, None) => return Ok(None),
+        (Some(min), Some(max)) => (min, max),
+        (None, Some(_)) => return Err(Invalid::Field { field: "slice_min", reason: "is missing beside slice_max" }),
+        (Some(_), None) => return Err(Invalid::Field { field: "slice_max", reason: "is missing beside slice_min" }),
+    };
     if max >= u32::from(SLICES) {
         return Err(Invalid::Field { field: "slice_max", reason: "slices are numbered from 0 to 1023" });
     }
@@ -279,13 +282,12 @@ fn slices(min: u32, max: u32) -> Result<Option<(u16, u16)>, Invalid> {
 
 impl From<FollowShard> for v1::FollowShardRequest {
     fn from(follow: FollowShard) -> Self {
-        let (slice_min, slice_max) = follow.slices.unwrap_or((0, 0));
         Self {
             shard: follow.shard.0.into(),
             after: signed(follow.after.0),
             tag: follow.tag.unwrap_or_default(),
-            slice_min: slice_min.into(),
-            slice_max: slice_max.into(),
+            slice_min: follow.slices.map(|(min, _)| min.into()),
+            slice_max: follow.slices.map(|(_, max)| max.into()),
             current: follow.current,
         }
     }

@@ -33,6 +33,9 @@ pub mod v1 {
 /// message and the largest chunk of a replay.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How often a node tells a follower how far it has come, where nothing else is to be told.
+pub const FOLLOW_PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Most requests in one message of a pipeline.
 pub const PIPELINE_MESSAGE_REQUESTS_MAX: usize = 1024;
 

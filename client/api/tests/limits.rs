@@ -201,9 +201,14 @@ fn listings_and_slices_are_within_their_limits() {
     let slices = |slice_min, slice_max| {
         FollowShard::try_from(v1::FollowShardRequest { slice_min, slice_max, ..Default::default() }).map(|follow| follow.slices)
     };
-    assert_eq!(slices(0, 0).unwrap(), None);
-    assert_eq!(slices(5, 1023).unwrap(), Some((5, 1023)));
-    assert!(slices(5, 1024).is_err() && slices(6, 5).is_err() && slices(u32::MAX, u32::MAX).is_err());
+    assert_eq!(slices(None, None).unwrap(), None);
+    assert_eq!(slices(Some(0), Some(0)).unwrap(), Some((0, 0)), "the first slice alone");
+    assert_eq!(slices(Some(5), Some(1023)).unwrap(), Some((5, 1023)));
+    for (min, max) in
+        [(Some(5), Some(1024)), (Some(6), Some(5)), (Some(u32::MAX), Some(u32::MAX)), (Some(0), None), (None, Some(0))]
+    {
+        assert!(slices(min, max).is_err(), "{min:?} to {max:?}");
+    }
     assert!(FollowShard::try_from(v1::FollowShardRequest { shard: 65_536, ..Default::default() }).is_err());
 }
 

@@ -6,12 +6,14 @@ use cairn_api::v1::journal_server::Journal;
 use cairn_api::v1::pipeline_request::request;
 use cairn_api::v1::pipeline_response::{Response as Answer, response};
 use cairn_api::v1::{self, Failure, Reason, recover_response};
-use cairn_api::{Follow, FollowShard, HighestReply, List, Listing, ReadHighest, Recover, Replay, SnapshotInfo, reply};
+use cairn_api::{
+    FOLLOW_PROGRESS_INTERVAL, Follow, FollowShard, HighestReply, List, Listing, ReadHighest, Recover, Replay, SnapshotInfo, reply,
+};
 use cairn_machine::{
     Claim, Command, DeleteTo, Invalid, PersistenceId, Position, Reply, SequenceNumber, ShardId, Slice, StoredEvent, Write,
 };
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -112,7 +114,12 @@ impl Journal for JournalService {
                 });
                 match events {
                     Err(error) => break Err(damaged(&error)),
-                    Ok(events) if events.is_empty() => changes.changed().await.ok()?,
+                    Ok(events) if events.is_empty() => {
+                        if !changed_in_time(&mut changes).await? {
+                            let followed_to = SequenceNumber(follow.from.0 - 1).to_wire();
+                            break Ok(v1::FollowResponse { events: Vec::new(), followed_to });
+                        }
+                    }
                     Ok(events) => {
                         let last = events.last().expect("not empty").event.sequence_number;
                         follow.from = SequenceNumber(last.0 + 1);
@@ -144,7 +151,12 @@ impl Journal for JournalService {
                         let followed_to = i64::try_from(follow.after.0).unwrap_or(i64::MAX);
                         break Ok(v1::FollowShardResponse { events: Vec::new(), followed_to, end: true });
                     }
-                    Ok(None) => changes.changed().await.ok()?,
+                    Ok(None) => {
+                        if !changed_in_time(&mut changes).await? {
+                            let followed_to = i64::try_from(follow.after.0).unwrap_or(i64::MAX);
+                            break Ok(v1::FollowShardResponse { events: Vec::new(), followed_to, end: false });
+                        }
+                    }
                 }
             };
             Some((message, (world, changes, follow, is_over)))
@@ -285,18 +297,27 @@ fn shard_events(world: &World, follow: &mut FollowShard) -> Result<Option<v1::Fo
     Ok(Some(v1::FollowShardResponse { events: events.collect(), followed_to, end: false }))
 }
 
-/// A replay, message by message.
+/// Waits for a change, and says whether there was one before a follower is told how far it is; none at the end of the world.
+async fn changed_in_time(changes: &mut watch::Receiver<u64>) -> Option<bool> {
+    match tokio::time::timeout(FOLLOW_PROGRESS_INTERVAL, changes.changed()).await {
+        Ok(changed) => changed.ok().map(|()| true),
+        Err(_) => Some(false),
+    }
+}
+
+/// A replay, message by message: of the state in which it began.
 struct Replaying {
     world: Arc<World>,
     replay: Replay,
+    deleted_to: SequenceNumber,
     removed_to: SequenceNumber,
     is_over: bool,
 }
 
 impl Replaying {
     fn new(world: Arc<World>, replay: Replay) -> Self {
-        let removed_to = Self::head(&world, &replay.persistence_id).removed_to;
-        Self { world, replay, removed_to, is_over: false }
+        let HighestReply { deleted_to, removed_to, .. } = Self::head(&world, &replay.persistence_id);
+        Self { world, replay, deleted_to, removed_to, is_over: false }
     }
 
     fn head(world: &World, persistence_id: &PersistenceId) -> HighestReply {
@@ -319,17 +340,18 @@ impl Replaying {
             return Err(Failure::new(Reason::Gone, "events were removed while they were read").into());
         }
         let count = MESSAGE_EVENTS_MAX.min(usize::try_from(*max).unwrap_or(usize::MAX));
-        let events = self.world.look(persistence_id, |store| match include_deleted {
-            true => store.replay_with_deleted(persistence_id, *from, *to, count),
-            false => store.replay(persistence_id, *from, *to, count),
-        });
-        let events = events.map_err(|error| damaged(&error))?;
+        let shown_from = if *include_deleted { *from } else { SequenceNumber(self.deleted_to.0 + 1).max(*from) };
+        let events = self.world.look(persistence_id, |store| store.replay_with_deleted(persistence_id, shown_from, *to, count));
+        let mut events = events.map_err(|error| damaged(&error))?;
+        for stored in &mut events {
+            stored.deleted = stored.event.sequence_number <= self.deleted_to;
+        }
         let is_last = events.len() < MESSAGE_EVENTS_MAX;
         if let Some(last) = events.last() {
             self.replay.from = SequenceNumber(last.event.sequence_number.0 + 1);
             self.replay.max -= events.len() as u64;
         }
-        let end = v1::ReplayEnd { highest: head.highest.to_wire(), deleted_to: head.deleted_to.to_wire() };
+        let end = v1::ReplayEnd { highest: head.highest.to_wire(), deleted_to: self.deleted_to.to_wire() };
         Ok(v1::ReplayResponse { events: wire(events), end: is_last.then_some(end) })
     }
 }

@@ -23,7 +23,7 @@ use crate::core::{Core, Shard};
 const SHARD_PAGE_EVENTS_MAX: usize = 2_048;
 const SHARD_PAGE_BYTES_TARGET: usize = 512 * 1024;
 /// How often a follower hears how far it has come while nothing happens.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+const PROGRESS_INTERVAL: Duration = cairn_api::FOLLOW_PROGRESS_INTERVAL;
 
 /// Opens the following of a journal.
 pub(super) async fn open(core: &Arc<Core>, follow: Follow) -> Result<Answers<v1::FollowResponse>, Failure> {

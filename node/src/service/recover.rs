@@ -1,11 +1,14 @@
 //! Recovery: everything an actor needs at start in one call: claim, newest snapshot, the events after it, highest number.
+//!
+//! Invariant: snapshot and events are of one state, however long the snapshot travels and whatever is deleted meanwhile.
 
 use std::sync::Arc;
 
 use cairn_api::SnapshotInfo;
 use cairn_api::reply::answer;
 use cairn_api::v1::{self, Failure, recover_response};
-use cairn_machine::{Claim, Command, PersistenceId, Refusal, Reply, SequenceNumber, WriterId};
+use cairn_machine::{Claim, Command, PersistenceId, Refusal, Reply, SequenceNumber, SnapshotRecord, WriterId};
+use cairn_storage::tables::Watermarks;
 use tokio::time::Instant;
 
 use super::replay::{self, Range};
@@ -41,9 +44,13 @@ pub(super) async fn open(
         if let Some(claimed) = claimed {
             sink.send(response(Kind::Claimed(claimed))).await?;
         }
-        let from = send_snapshot(&shared, &shard, &recover, &sink).await?;
-        let range =
-            Range { persistence_id: recover.persistence_id, from, to: recover.to, max: recover.max, include_deleted: false };
+        let Beginning { snapshot, state } = beginning(&shared, &shard, &recover).await?;
+        let from = from(snapshot.as_ref());
+        if let Some(record) = snapshot {
+            send_snapshot(&shared, &shard, &recover.persistence_id, record, &sink).await?;
+        }
+        let (to, max) = (recover.to, recover.max);
+        let range = Range { persistence_id: recover.persistence_id, from, to, max, include_deleted: false, state: Some(state) };
         replay::events(&shared, &shard, range, &sink, |events| response(Kind::Events(events))).await
     }))
 }
@@ -73,22 +80,53 @@ async fn claim(
     }
 }
 
-/// Sends the newest snapshot that matches, and gives the number from which events are replayed.
+/// Where a recovery begins.
+struct Beginning {
+    snapshot: Option<SnapshotRecord>,
+    /// What the events behind the snapshot are of.
+    state: Watermarks,
+}
+
+/// The newest snapshot that matches, and a state that still has the events behind it. One that was superseded while it was looked at,
+/// by a newer one with a deletion up to that, is not taken.
+async fn beginning(core: &Core, shard: &Shard, recover: &cairn_api::Recover) -> Result<Beginning, Failure> {
+    let persistence_id = &recover.persistence_id;
+    let newest = async || match recover.criteria {
+        None => Ok(None),
+        Some(criteria) => {
+            let snapshot = shard.tables().latest_snapshot(persistence_id, criteria).await;
+            snapshot.map_err(|error| core.tables_failure(&error))
+        }
+    };
+    let mut snapshot = newest().await?;
+    loop {
+        let state = Watermarks::from(&core.head(shard, persistence_id).await?);
+        if state.deleted_to < from(snapshot.as_ref()) {
+            return Ok(Beginning { snapshot, state });
+        }
+        let newer = newest().await?;
+        if from(newer.as_ref()) == from(snapshot.as_ref()) {
+            return Ok(Beginning { snapshot, state });
+        }
+        snapshot = newer;
+    }
+}
+
+/// The number from which events are replayed.
+fn from(snapshot: Option<&SnapshotRecord>) -> SequenceNumber {
+    SequenceNumber(snapshot.map_or(0, |record| record.sequence_number.0) + 1)
+}
+
 async fn send_snapshot(
     core: &Core,
     shard: &Shard,
-    recover: &cairn_api::Recover,
+    persistence_id: &PersistenceId,
+    record: SnapshotRecord,
     sink: &Sink<v1::RecoverResponse>,
-) -> Result<SequenceNumber, End> {
-    let first = SequenceNumber(1);
-    let Some(criteria) = recover.criteria else { return Ok(first) };
-    let snapshot = shard.tables().latest_snapshot(&recover.persistence_id, criteria).await;
-    let Some(record) = snapshot.map_err(|error| core.tables_failure(&error))? else { return Ok(first) };
-    let from = SequenceNumber(record.sequence_number.0 + 1);
-    let info = SnapshotInfo::new(recover.persistence_id.clone(), record.clone());
+) -> Result<(), End> {
+    let info = SnapshotInfo::new(persistence_id.clone(), record.clone());
     sink.send(response(Kind::Snapshot(info.into()))).await?;
-    snapshots::send_bytes(core, shard, &record, sink, |bytes| response(Kind::SnapshotData(bytes))).await?;
-    Ok(from)
+    snapshots::send_bytes(core, shard, &record, sink, |bytes| response(Kind::SnapshotData(bytes))).await
 }
 
 fn response(kind: Kind) -> v1::RecoverResponse {

@@ -1,6 +1,6 @@
 //! Replay: the events of one journal in order, then its true highest number.
 //!
-//! The state is captured once, at the first page; the pages after it go by that, so that one replay never mixes two states. No
+//! The state is captured once, at the first page or before; the pages after it go by that, so that one replay never mixes two states. No
 //! view is held: a slow reader costs nothing.
 
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) struct Range {
     pub to: SequenceNumber,
     pub max: u64,
     pub include_deleted: bool,
+    /// The state that the events are of; none: that of the first page.
+    pub state: Option<Watermarks>,
 }
 
 /// Opens a replay: when this returns, the replica is as fresh as was asked for.
@@ -43,6 +45,7 @@ pub(super) async fn open(
         to: replay.to,
         max: replay.max,
         include_deleted: replay.include_deleted,
+        state: None,
     };
     let shared = Arc::clone(core);
     Ok(produce(core, |sink| async move {
@@ -61,7 +64,7 @@ pub(super) async fn events<T>(
 ) -> Result<(), End> {
     let mut left = range.max;
     let mut from = range.from;
-    let mut captured: Option<Watermarks> = None;
+    let mut captured = range.state;
     loop {
         let read = PageRead {
             from,

@@ -53,8 +53,18 @@ where
     F: FnOnce(Sink<T>) -> Fut,
     Fut: Future<Output = Result<(), End>> + Send + 'static,
 {
+    produced(Duration::from_millis(core.settings.limits.stalled_reader_ms), producer)
+}
+
+/// As [`produce`], for a reader that may take nothing for so long.
+fn produced<T, F, Fut>(stalled: Duration, producer: F) -> Answers<T>
+where
+    T: Send + 'static,
+    F: FnOnce(Sink<T>) -> Fut,
+    Fut: Future<Output = Result<(), End>> + Send + 'static,
+{
     let (messages, ready) = mpsc::channel(READY_MAX);
-    let sink = Sink { messages: messages.clone(), stalled: Duration::from_millis(core.settings.limits.stalled_reader_ms) };
+    let sink = Sink { messages: messages.clone(), stalled };
     let work = producer(sink);
     let (end, ended) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
@@ -64,11 +74,29 @@ where
             outcome = work => outcome,
         };
         // The end has a way of its own, so that it reaches also a reader whose messages had no room.
-        if let Err(End::Failed(failure)) = outcome {
-            let _ = end.send(Status::from(failure));
-        }
+        let _ = end.send(match outcome {
+            Err(End::Failed(failure)) => Err(Status::from(failure)),
+            Ok(()) | Err(End::Gone) => Ok(()),
+        });
     });
     let messages = tokio_stream::wrappers::ReceiverStream::new(ready);
-    let end = futures::stream::once(ended).filter_map(async |end| end.ok().map(Err));
+    // Without a word it has panicked: a reader must not take that for the end of what there is.
+    let end = futures::stream::once(ended)
+        .filter_map(async |end| end.unwrap_or_else(|_| Err(Status::internal("the answer broke off"))).err().map(Err));
     Box::pin(messages.chain(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_does_not_look_whole() {
+        let answers = produced(Duration::from_secs(1), |sink: Sink<u8>| async move {
+            sink.send(1).await?;
+            panic!("in the middle")
+        });
+        let answers: Vec<_> = answers.collect().await;
+        assert!(matches!(&answers[..], [Ok(1), Err(status)] if status.code() == tonic::Code::Internal), "{answers:?}");
+    }
 }
