@@ -130,8 +130,9 @@ impl Cairn {
         let slice = Slice::of(&write.persistence_id);
         let count = write.atomic_writes.len();
         let body = write.encode()?;
-        let permit = self.admit(body.len()).await;
-        let answer = self.pipelined(&Target::Slice(slice), Effect::Command, self.deadline(), RequestKind::Write, body).await;
+        let deadline = self.deadline();
+        let permit = self.admit(body.len(), deadline).await?;
+        let answer = self.pipelined(&Target::Slice(slice), Effect::Command, deadline, RequestKind::Write, body).await;
         drop(permit);
         match answer? {
             response::Kind::Write(response) => write_reply(response, count),
@@ -156,10 +157,13 @@ impl Cairn {
     }
 
     /// Waits until so many bytes more may be in flight.
-    pub(crate) async fn admit(&self, bytes: usize) -> OwnedSemaphorePermit {
+    pub(crate) async fn admit(&self, bytes: usize, deadline: Instant) -> Result<OwnedSemaphorePermit, Error> {
         let bytes = (bytes + IN_FLIGHT_REQUEST_BYTES_MIN).min(self.inner.admission_bytes_max);
         let permits = u32::try_from(bytes).expect("at most the bound, which fits");
-        self.inner.admission.clone().acquire_many_owned(permits).await.expect("never closed")
+        match tokio::time::timeout_at(deadline, self.inner.admission.clone().acquire_many_owned(permits)).await {
+            Ok(permit) => Ok(permit.expect("never closed")),
+            Err(_) => Err(Error::Unavailable { message: "as much is in flight as may be, and stays so".to_owned() }),
+        }
     }
 
     pub(crate) fn router(&self) -> &Arc<Router> {

@@ -16,7 +16,7 @@ use crate::cairn::{Cairn, check_address, deadline_in};
 use crate::error::Error;
 use crate::node::Node;
 use crate::retry::Retry;
-use crate::router::{Effect, Target};
+use crate::router::{Effect, Target, final_error};
 
 /// How long a change may take by default: a new node must first catch up.
 const CHANGE_DEADLINE_DEFAULT: Duration = Duration::from_secs(15 * 60);
@@ -133,7 +133,7 @@ impl Cluster {
                 }
             };
             if let Some(failure) = failed.final_answer() {
-                return Err(Error::from_failure(failure.clone()));
+                return Err(final_error(failure, may_be_under_way));
             }
             may_be_under_way |= !failed.is_not_applied();
             let patience = if may_be_under_way { deadline } else { begin_deadline };

@@ -88,8 +88,9 @@ impl Pipeline {
         let (queue, submissions) = mpsc::unbounded_channel();
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (ended, end) = oneshot::channel();
-        let outbound = Outbound { submissions, spilled: VecDeque::new(), waiting: waiting.clone(), end: Some(end) };
-        tokio::spawn(run(channel, outbound, waiting, ended, attempt_timeout));
+        let unsent = Arc::new(Mutex::new(Unsent { submissions, spilled: VecDeque::new() }));
+        let outbound = Outbound { unsent: unsent.clone(), waiting: waiting.clone(), end: Some(end) };
+        tokio::spawn(run(channel, outbound, unsent, waiting, ended, attempt_timeout));
         Self { queue }
     }
 
@@ -116,6 +117,7 @@ impl Pipeline {
 async fn run(
     channel: Channel,
     outbound: Outbound,
+    unsent: Arc<Mutex<Unsent>>,
     waiting: Arc<Mutex<Waiting>>,
     ended: oneshot::Sender<()>,
     attempt_timeout: Duration,
@@ -128,6 +130,8 @@ async fn run(
     for waiter in left {
         waiter.answer(Err(failed.clone()));
     }
+    // A connection that has no room does not ask for the next message, and would not learn that there is none.
+    end(&unsent);
 }
 
 /// Opens the stream and hands out answers until it breaks; says why it did.
@@ -231,11 +235,32 @@ fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The requests as a stream of messages: each takes what waits at the moment when the connection can send.
-struct Outbound {
+/// The requests that did not leave yet.
+struct Unsent {
     submissions: mpsc::UnboundedReceiver<Submission>,
     /// Taken from the queue, but too much for the message before.
     spilled: VecDeque<Submission>,
+}
+
+/// Closes the queue: what is in it never leaves.
+fn end(unsent: &Mutex<Unsent>) {
+    let left = {
+        let mut unsent = unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        unsent.submissions.close();
+        let mut left = std::mem::take(&mut unsent.spilled);
+        while let Ok(submission) = unsent.submissions.try_recv() {
+            left.push_back(submission);
+        }
+        left
+    };
+    for submission in left {
+        submission.waiter.answer(Err(Failed::NotSent("the connection ended before the request left".to_owned())));
+    }
+}
+
+/// The requests as a stream of messages: each takes what waits at the moment when the connection can send.
+struct Outbound {
+    unsent: Arc<Mutex<Unsent>>,
     waiting: Arc<Mutex<Waiting>>,
     /// Ends the stream when its other half has ended; none once it has.
     end: Option<oneshot::Receiver<()>>,
@@ -251,48 +276,65 @@ impl Stream for Outbound {
             outbound.end = None;
             return Poll::Ready(None);
         }
-        if outbound.spilled.is_empty() {
+        let mut unsent = outbound.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        let Unsent { submissions, spilled } = &mut *unsent;
+        if spilled.is_empty() {
             let mut gathered = Vec::new();
-            match outbound.submissions.poll_recv_many(context, &mut gathered, PIPELINE_MESSAGE_REQUESTS_MAX) {
+            match submissions.poll_recv_many(context, &mut gathered, PIPELINE_MESSAGE_REQUESTS_MAX) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(0) => return Poll::Ready(None),
-                Poll::Ready(_) => outbound.spilled.extend(gathered),
+                Poll::Ready(_) => spilled.extend(gathered),
             }
         }
-        Poll::Ready(outbound.gather())
+        Poll::Ready(gather(spilled, &outbound.waiting))
     }
 }
 
-impl Outbound {
-    /// The next message; none if the other half has ended, as nobody would hear the answers.
-    fn gather(&mut self) -> Option<Frame> {
-        let mut frame = Frame::default();
-        let mut waiting = lock(&self.waiting);
-        if waiting.is_closed() {
-            return None;
-        }
-        let now = Instant::now();
-        while let Some(submission) = self.spilled.pop_front() {
-            if !frame.is_empty() && frame.encoded_len() + submission.body.len() > PIPELINE_MESSAGE_BYTES_TARGET {
-                self.spilled.push_front(submission);
-                break;
-            }
-            let request_id = waiting.put(submission.waiter, now);
-            frame.push(request_id, submission.kind, submission.body);
-        }
-        Some(frame)
+/// The next message; none if the other half has ended, as nobody would hear the answers.
+fn gather(spilled: &mut VecDeque<Submission>, waiting: &Mutex<Waiting>) -> Option<Frame> {
+    let mut frame = Frame::default();
+    let mut waiting = lock(waiting);
+    if waiting.is_closed() {
+        return None;
     }
+    let now = Instant::now();
+    while let Some(submission) = spilled.pop_front() {
+        if !frame.is_empty() && frame.encoded_len() + submission.body.len() > PIPELINE_MESSAGE_BYTES_TARGET {
+            spilled.push_front(submission);
+            break;
+        }
+        let request_id = waiting.put(submission.waiter, now);
+        frame.push(request_id, submission.kind, submission.body);
+    }
+    Some(frame)
 }
 
 impl Drop for Outbound {
     /// What was not taken into a message never left.
     fn drop(&mut self) {
-        self.submissions.close();
-        while let Ok(submission) = self.submissions.try_recv() {
-            self.spilled.push_back(submission);
-        }
-        for submission in self.spilled.drain(..) {
-            submission.waiter.answer(Err(Failed::NotSent("the connection ended before the request left".to_owned())));
-        }
+        end(&self.unsent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipeline_that_has_ended_takes_nothing_though_its_connection_has_not_noticed() {
+        let (queue, submissions) = mpsc::unbounded_channel();
+        let pipeline = Pipeline { queue };
+        let unsent = Arc::new(Mutex::new(Unsent { submissions, spilled: VecDeque::new() }));
+        let (_ended, end_of_stream) = oneshot::channel();
+        let _outbound = Outbound { unsent: unsent.clone(), waiting: Arc::default(), end: Some(end_of_stream) };
+        let waiting = tokio::spawn({
+            let pipeline = pipeline.clone();
+            async move { pipeline.call(RequestKind::Write, Bytes::new()).await }
+        });
+        tokio::task::yield_now().await;
+        end(&unsent);
+        assert!(matches!(waiting.await, Ok(Err(Failed::NotSent(_)))));
+        assert!(pipeline.is_closed());
+        assert!(matches!(pipeline.call(RequestKind::Write, Bytes::new()).await, Err(Failed::NotSent(_))));
     }
 }

@@ -60,6 +60,16 @@ pub(crate) struct Router {
     obstacle: Mutex<String>,
 }
 
+/// The error of a call whose last try was answered so, after tries of which one may have taken effect.
+pub(crate) fn final_error(failure: &Failure, may_be_applied: bool) -> Error {
+    // This try was refused for a reason that says nothing about the ones before.
+    let is_of_this_try = matches!(failure.reason(), Reason::ReadOnly | Reason::Unsafe);
+    match Error::from_failure(failure.clone()) {
+        error if may_be_applied && is_of_this_try => Error::Unknown { message: error.to_string() },
+        error => error,
+    }
+}
+
 impl Router {
     pub(crate) fn new(endpoints: Vec<String>, connector: Arc<dyn Connector>, attempt_timeout: Duration, seed: u64) -> Self {
         Self {
@@ -102,12 +112,7 @@ impl Router {
             };
             may_be_applied |= effect == Effect::Command && !failed.is_not_applied();
             if let Some(failure) = failed.final_answer() {
-                // This try was refused for a reason that says nothing about the ones before.
-                let is_of_this_try = matches!(failure.reason(), Reason::ReadOnly | Reason::Unsafe);
-                return Err(match Error::from_failure(failure.clone()) {
-                    error if may_be_applied && is_of_this_try => Error::Unknown { message: error.to_string() },
-                    error => error,
-                });
+                return Err(final_error(failure, may_be_applied));
             }
             if !retry.wait(&failed, deadline).await {
                 let message = failed.message().to_owned();
@@ -273,5 +278,19 @@ impl Router {
     pub(crate) fn obstacle(&self, what: &str) -> String {
         let obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
         if obstacle.is_empty() { what.to_owned() } else { format!("{what} ({obstacle})") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_about_its_own_try_says_nothing_of_an_earlier_one() {
+        for (reason, is_of_this_try) in [(Reason::Unsafe, true), (Reason::ReadOnly, true), (Reason::Invalid, false)] {
+            let failure = Failure::new(reason, "test");
+            assert!(!matches!(final_error(&failure, false), Error::Unknown { .. }));
+            assert_eq!(matches!(final_error(&failure, true), Error::Unknown { .. }), is_of_this_try, "{reason:?}");
+        }
     }
 }

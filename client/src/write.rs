@@ -103,6 +103,10 @@ impl Write {
                     let found = event.sequence_number.to_wire();
                     return Err(Invalid::SequenceNumber { found, reason: "numbers rise strictly over all atomic writes" }.into());
                 }
+                if event.sequence_number > SequenceNumber::MAX {
+                    let found = event.sequence_number.0;
+                    return Err(Error::Invalid { message: format!("sequence number {found} is above {}", SequenceNumber::MAX) });
+                }
                 last = event.sequence_number;
             }
             atomic_writes.push(atomic_write(events)?);

@@ -24,6 +24,8 @@ use crate::router::Target;
 use crate::write::{Appended, NewEvent, appended, atomic_write, encode_write, prefix, write_reply};
 use window::{Entry, Lasts, Outcomes, Problem, Receipt, Step, Window};
 
+pub(crate) use window::Knowledge;
+
 /// The writer of one journal: got by [`Journal::claim`], or by recovery.
 ///
 /// There is one at a time: a later claim fences this one for ever. Every write expects the one before it, so that however many
@@ -56,10 +58,16 @@ struct State {
 }
 
 impl JournalWriter {
-    pub(crate) fn new(journal: Journal, writer: WriterId, epoch: Option<WriterEpoch>, highest: SequenceNumber) -> Self {
+    pub(crate) fn new(
+        journal: Journal,
+        writer: WriterId,
+        epoch: Option<WriterEpoch>,
+        highest: SequenceNumber,
+        knowledge: Knowledge,
+    ) -> Self {
         let target = journal.target();
         let prefix = prefix(journal.persistence_id(), &writer, epoch);
-        let window = Window::new(SequenceNumber(highest.0 + 1));
+        let window = Window::new(SequenceNumber(highest.min(SequenceNumber::MAX).0 + 1), knowledge);
         let state = Mutex::new(State { window, route: None, is_recovering: false, retry: None });
         let resuming = journal.new_writer_id();
         Self { core: Arc::new(Core { journal, writer, epoch, target, prefix, state }), resuming }
@@ -162,8 +170,9 @@ impl JournalWriter {
     }
 
     async fn submit_one(&mut self, events: Vec<NewEvent>) -> Result<Submitted, Error> {
-        let permit = self.core.journal.client().admit(size_of(&events)).await;
-        self.core.submit(permit, |first| {
+        let deadline = self.core.journal.deadline();
+        let permit = self.core.journal.client().admit(size_of(&events), deadline).await?;
+        self.core.submit(permit, deadline, |first| {
             let mut next = first;
             let encoded = atomic_write(number(events, &mut next)?)?;
             Ok((vec![encoded], Lasts::One(before(next))))
@@ -172,8 +181,9 @@ impl JournalWriter {
 
     async fn submit_many(&mut self, atomic_writes: Vec<Vec<NewEvent>>) -> Result<Submitted, Error> {
         let size = atomic_writes.iter().map(|events| size_of(events)).sum();
-        let permit = self.core.journal.client().admit(size).await;
-        self.core.submit(permit, |first| {
+        let deadline = self.core.journal.deadline();
+        let permit = self.core.journal.client().admit(size, deadline).await?;
+        self.core.submit(permit, deadline, |first| {
             let mut next = first;
             let (mut encoded, mut lasts) = (Vec::with_capacity(atomic_writes.len()), Vec::with_capacity(atomic_writes.len()));
             for events in atomic_writes {
@@ -260,10 +270,10 @@ impl Core {
     fn submit(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
+        deadline: Instant,
         encode: impl FnOnce(SequenceNumber) -> Result<(Vec<v1::AtomicWrite>, Lasts), Error>,
     ) -> Result<Submitted, Error> {
         let (waiter, outcome) = oneshot::channel();
-        let deadline = self.journal.deadline();
         let mut state = self.lock();
         let first = state.window.next()?;
         let (atomic_writes, lasts) = encode(first)?;
@@ -361,9 +371,15 @@ impl Core {
         !is_stalled
     }
 
-    fn expire(&self, ticket: u64) -> Option<Error> {
+    fn expire(self: &Arc<Self>, ticket: u64) -> Option<Error> {
         let mut outcomes = Vec::new();
-        let error = self.lock().window.expire(ticket, &mut outcomes);
+        let error = {
+            let mut state = self.lock();
+            let error = state.window.expire(ticket, &mut outcomes);
+            // What was given up may have been all that was in flight.
+            self.recover_if_stalled(&mut state);
+            error
+        };
         hand_out(outcomes);
         error
     }
@@ -374,7 +390,9 @@ impl Hears for Core {
         let outcomes = {
             let mut state = self.lock();
             let State { window, route, retry, .. } = &mut *state;
-            let outcomes = match read(answer, window.span(ticket)) {
+            // Given up meanwhile: whatever it says, nobody asks.
+            let Some(span) = window.span(ticket) else { return };
+            let outcomes = match read(answer, span) {
                 Ok(receipt) => {
                     *retry = None;
                     window.stored(ticket, receipt)
@@ -395,13 +413,11 @@ impl Hears for Core {
 }
 
 /// Reads an answer to the write with these numbers.
-fn read(answer: Answer, span: Option<(SequenceNumber, Lasts)>) -> Result<Receipt, Problem> {
+fn read(answer: Answer, (first, lasts): (SequenceNumber, Lasts)) -> Result<Receipt, Problem> {
     let response = match answer? {
         response::Kind::Write(response) => response,
         _ => return Err(Problem::Refused(Error::protocol("an answer of another kind"))),
     };
-    // Given up meanwhile: whatever it says, nobody asks.
-    let Some((first, lasts)) = span else { return Err(Problem::Passing(Failed::Lost("given up".to_owned()))) };
     let reply = write_reply(response, lasts.count()).map_err(Problem::Refused)?;
     let mut outcomes = reply.outcomes.into_iter();
     let mut next = |first, last| {

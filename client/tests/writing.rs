@@ -380,6 +380,87 @@ async fn a_conflict_says_the_highest_number_and_ends_those_behind_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_writer_that_assumes_a_wrong_number_stores_nothing_behind_its_refused_write() {
+    for name in ["importer", "another"] {
+        let cairn = MemoryCairn::new().client();
+        let journal = cairn.journal("account").unwrap();
+        let mut first = journal.writer(WriterId::new("importer").unwrap(), None, SequenceNumber(0));
+        first.append("0").await.unwrap();
+        // The number that its second write expects is there, by somebody else's event.
+        let mut behind = journal.writer(WriterId::new(name).unwrap(), None, SequenceNumber(0));
+        let submitted = [behind.submit("x").await.unwrap(), behind.submit("y").await.unwrap()];
+        for submitted in submitted {
+            let error = submitted.await.unwrap_err();
+            assert!(matches!(error, Error::Conflict { highest: SequenceNumber(1), .. }), "{error:?}");
+        }
+        assert_eq!(payloads(&cairn, "account").await, ["0"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_assumes_the_right_number_has_many_in_flight_after_its_first() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.client();
+    let mut writer = cairn.journal("account").unwrap().writer(WriterId::new("importer").unwrap(), None, SequenceNumber(0));
+    let mut waiting = Vec::new();
+    for number in 0..10 {
+        waiting.push(writer.submit(number.to_string()).await.unwrap());
+    }
+    for submitted in waiting {
+        submitted.await.unwrap();
+    }
+    assert_eq!(payloads(&cairn, "account").await, numbered(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_ends_the_writer_though_a_try_may_take_longer() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.builder().deadline(Duration::from_secs(1)).attempt_timeout(Duration::from_secs(5)).build().unwrap();
+    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
+    fault_writes(&cluster, |place| if place == 0 { Fault::Silence } else { Fault::None });
+    assert!(matches!(writer.append("0").await, Err(Error::Unknown { .. })));
+    let error = writer.append("0").await.unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. }), "whoever writes must look first: {error:?}");
+    let highest = writer.resume().await.unwrap();
+    assert_eq!(events(&cairn, "account").await.len() as u64, highest.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_no_event_can_have_is_refused() {
+    let cairn = MemoryCairn::new().client();
+    let event = |number: u64| Event { sequence_number: SequenceNumber(number), ..Event::default() };
+    let write = |number: u64| Write {
+        persistence_id: cairn.journal("account").unwrap().persistence_id().clone(),
+        writer: WriterId::new("importer").unwrap(),
+        epoch: None,
+        after: None,
+        atomic_writes: vec![vec![event(number)]],
+    };
+    for number in [u64::MAX, SequenceNumber::MAX.0 + 1, 0] {
+        assert!(matches!(cairn.write(write(number)).await, Err(Error::Invalid { .. })), "{number}");
+    }
+    assert!(events(&cairn, "account").await.is_empty());
+    let mut writer = cairn.journal("account").unwrap().writer(WriterId::default(), None, SequenceNumber(u64::MAX));
+    assert!(matches!(writer.append("x").await, Err(Error::Invalid { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_until_enough_is_answered_ends_at_the_deadline() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.builder().in_flight_bytes_max(8 << 20).build().unwrap();
+    let mut stuck = cairn.journal("stuck").unwrap().claim().await.unwrap();
+    let mut other = cairn.with_deadline(Duration::from_secs(1)).journal("other").unwrap().claim().await.unwrap();
+    fault_writes(&cluster, |_| Fault::LoseRequest);
+    // As much as may be in flight, but for less than one write counts at least.
+    let half = vec![0; (4 << 20) - 1024 - 512];
+    let _large = [stuck.submit(half.clone()).await.unwrap(), stuck.submit(half).await.unwrap()];
+    let begun = tokio::time::Instant::now();
+    let error = other.append("x").await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "it never left: {error:?}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_writer_sending_the_same_events_again_gets_the_first_answer() {
     let cairn = MemoryCairn::new().client();
     let event = |number: u64| Event {

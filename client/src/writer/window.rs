@@ -6,6 +6,9 @@
 //! Such a refusal says nothing of its own. So the window goes back: once nothing is in flight any more, everything without an
 //! outcome is sent again, in order, from the first on. Only the first write's own refusal is final.
 //!
+//! A number alone does not tell whose event it is. Whoever assumes a highest number could meet a foreign event there: its first write is
+//! refused, and the second fits. So the first write goes alone until it is stored.
+//!
 //! Invariants
 //! - Numbers are given out without gaps, and a number is given out again only if no write with it can have been stored.
 //! - A write is in flight at most once.
@@ -127,6 +130,15 @@ pub(crate) enum Step {
     Resend(Option<Failed>),
 }
 
+/// How sure it is that the journal's highest number is what it is said to be, and that nobody else writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    /// A claim found it, and keeps others away.
+    Certain,
+    /// The caller says so.
+    Assumed,
+}
+
 /// The window.
 pub(crate) struct Window {
     entries: VecDeque<Entry>,
@@ -134,6 +146,7 @@ pub(crate) struct Window {
     /// The number that the next event gets.
     next: SequenceNumber,
     in_flight: usize,
+    knowledge: Knowledge,
     /// Whether new writes wait, because earlier ones must be sent again before them.
     is_held: bool,
     /// Why nothing can be written any more.
@@ -141,8 +154,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn new(next: SequenceNumber) -> Self {
-        Self { entries: VecDeque::new(), ticket_next: 0, next, in_flight: 0, is_held: true, ended: None }
+    pub(crate) fn new(next: SequenceNumber, knowledge: Knowledge) -> Self {
+        Self { entries: VecDeque::new(), ticket_next: 0, next, in_flight: 0, knowledge, is_held: true, ended: None }
     }
 
     /// The number that the next event gets; an error if nothing can be written any more.
@@ -187,6 +200,7 @@ impl Window {
     /// A write is stored.
     pub(crate) fn stored(&mut self, ticket: u64, receipt: Receipt) -> Outcomes {
         let Some(index) = self.landed(ticket) else { return Vec::new() };
+        self.knowledge = Knowledge::Certain;
         let entry = &mut self.entries[index];
         entry.is_stored = true;
         entry.permit = None;
@@ -199,9 +213,10 @@ impl Window {
     pub(crate) fn failed(&mut self, ticket: u64, problem: Problem) {
         let Some(index) = self.landed(ticket) else { return };
         let entry = &mut self.entries[index];
-        if let Problem::Passing(failed) = &problem {
-            entry.may_be_applied |= !failed.is_not_applied();
-        }
+        entry.may_be_applied |= match &problem {
+            Problem::Passing(failed) => !failed.is_not_applied(),
+            Problem::Refused(error) => !error.is_definite(),
+        };
         entry.failed = Some(problem);
         self.is_held = true;
     }
@@ -238,14 +253,16 @@ impl Window {
         }
     }
 
-    /// The writes to send again, in order; from now on new ones follow them at once.
+    /// The writes to send again, in order; from now on new ones follow them at once, unless the first one has to prove something.
     pub(crate) fn resend(&mut self) -> Vec<(u64, Bytes)> {
-        self.is_held = false;
+        let is_alone = self.knowledge == Knowledge::Assumed;
+        self.is_held = is_alone;
         for entry in &mut self.entries {
             // It was refused as one before it was missing: that says nothing once it stands first without having been sent again.
             entry.failed = entry.failed.take().filter(|problem| matches!(problem, Problem::Passing(_)));
         }
-        self.entries.iter().filter(|entry| !entry.is_stored).map(|entry| (entry.ticket, entry.body.clone())).collect()
+        let left = self.entries.iter().filter(|entry| !entry.is_stored).map(|entry| (entry.ticket, entry.body.clone()));
+        left.take(if is_alone { 1 } else { usize::MAX }).collect()
     }
 
     /// The last try could not even be made.
@@ -267,8 +284,10 @@ impl Window {
             None => "no answer before the deadline".to_owned(),
         };
         if !entry.is_certainly_not_applied() {
-            // It stays, as those behind it expect it.
-            return Some(Error::Unknown { message });
+            // It stays, as those behind it expect it; nothing follows them, as whoever writes must look first.
+            let error = Error::Unknown { message };
+            self.ended.get_or_insert_with(|| error.clone());
+            return Some(error);
         }
         self.give_up_from(index, &message, outcomes);
         Some(Error::Unavailable { message })
@@ -315,8 +334,11 @@ impl Window {
             }
             return;
         }
-        for entry in self.entries.drain(..) {
-            outcomes.extend(entry.waiter.map(|waiter| (waiter, Err(error.clone()))));
+        for (index, entry) in self.entries.drain(..).enumerate() {
+            // The refusal is the first one's; an earlier try of a later one may have got through.
+            let is_certain = index == 0 || entry.is_certainly_not_applied();
+            let outcome = if is_certain { error.clone() } else { Error::Unknown { message: error.to_string() } };
+            outcomes.extend(entry.waiter.map(|waiter| (waiter, Err(outcome))));
         }
         self.ended = Some(error.clone());
     }

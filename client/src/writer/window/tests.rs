@@ -106,7 +106,7 @@ impl World {
         let mut store = MemoryStore::new();
         claim(&mut store, 1);
         Self {
-            window: Window::new(SequenceNumber(1)),
+            window: Window::new(SequenceNumber(1), Knowledge::Certain),
             store,
             wire: VecDeque::new(),
             held_up: Vec::new(),
@@ -146,7 +146,7 @@ impl World {
         self.deadlines.clear();
         self.epoch += 1;
         let highest = claim(&mut self.store, self.epoch);
-        self.window = Window::new(SequenceNumber(highest.0 + 1));
+        self.window = Window::new(SequenceNumber(highest.0 + 1), Knowledge::Certain);
         self.by_ticket.clear();
     }
 
