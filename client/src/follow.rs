@@ -61,7 +61,7 @@ impl Cursor for JournalCursor {
         let persistence_id = self.journal.persistence_id().as_str().to_owned();
         let request = v1::FollowRequest { persistence_id, from: self.from.to_wire() };
         Box::pin(async move {
-            let followed = node.journal_streams().follow(node.request(request)).await;
+            let followed = node.follows().follow(node.request(request)).await;
             Ok(followed.map_err(|status| Failed::from_status(&status))?.into_inner().boxed())
         })
     }
@@ -190,7 +190,7 @@ impl Cursor for ShardCursor {
     fn open(&self, node: Arc<Node>) -> BoxFuture<'static, Result<Messages<v1::FollowShardResponse>, Failed>> {
         let request = v1::FollowShardRequest::from(self.request.clone());
         Box::pin(async move {
-            let followed = node.journal_streams().follow_shard(node.request(request)).await;
+            let followed = node.follows().follow_shard(node.request(request)).await;
             Ok(followed.map_err(|status| Failed::from_status(&status))?.into_inner().boxed())
         })
     }

@@ -35,8 +35,13 @@ pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 pub(crate) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// HTTP/2 window of one stream, in bytes: what a slow reader of one replay buffers.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// HTTP/2 window of one follow, in bytes.
+pub(crate) const FOLLOW_WINDOW_BYTES: u32 = 128 * 1024;
 /// HTTP/2 window of a connection, in bytes: readers that stand still must not stop the others.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024 * 1024;
+/// Streams that a node takes on one connection.
+const STREAMS_MAX: u32 = 1024;
+const _: () = assert!(FOLLOW_WINDOW_BYTES * STREAMS_MAX <= CONNECTION_WINDOW_BYTES, "all follows may stand still");
 /// Largest HTTP/2 frame that a server may send, in bytes: fewer system calls for a page of a replay, and not so large that the memory
 /// which one is read into is new each time.
 pub(crate) const FRAME_BYTES: u32 = 64 * 1024;

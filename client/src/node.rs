@@ -1,7 +1,8 @@
 //! One node as the client sees it: its address, its connections and its pipeline.
 //!
-//! Two connections, made when first needed: one for requests and answers, one for streams, so that a reader who stands still
-//! never holds up an acknowledgement.
+//! Three connections, made when first needed: one for requests and answers, one for streams that end, one for follows, which may stand
+//! still for long. So a reader who stands still never holds up an acknowledgement, nor a follow a recovery; and follows have so little
+//! room each that all of them that a node takes fit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::connector::{Connector, connect};
 use crate::error::Error;
 use crate::limits::{
-    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, FOLLOW_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
+    STREAM_WINDOW_BYTES,
 };
 use crate::pipeline::Pipeline;
 
@@ -24,6 +26,7 @@ pub(crate) struct Node {
     address: String,
     calls: Channel,
     streams: Channel,
+    follows: Channel,
     pipeline: Mutex<Option<Pipeline>>,
     attempt_timeout: Duration,
 }
@@ -32,21 +35,22 @@ impl Node {
     pub(crate) fn new(address: &str, connector: &Arc<dyn Connector>, attempt_timeout: Duration) -> Result<Arc<Self>, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Error::Invalid { message: format!("address {address:?}: {error}") })?
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        let channel = || {
+        let channel = |stream_window_bytes: u32| {
             let (connector, address) = (connector.clone(), address.to_owned());
+            let endpoint = endpoint.clone().initial_stream_window_size(stream_window_bytes);
             endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
                 connect(connector.clone(), address.clone(), CONNECT_TIMEOUT)
             }))
         };
         Ok(Arc::new(Self {
             address: address.to_owned(),
-            calls: channel(),
-            streams: channel(),
+            calls: channel(STREAM_WINDOW_BYTES),
+            streams: channel(STREAM_WINDOW_BYTES),
+            follows: channel(FOLLOW_WINDOW_BYTES),
             pipeline: Mutex::new(None),
             attempt_timeout,
         }))
@@ -78,6 +82,10 @@ impl Node {
 
     pub(crate) fn journal_streams(&self) -> JournalClient<Channel> {
         JournalClient::new(self.streams.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn follows(&self) -> JournalClient<Channel> {
+        JournalClient::new(self.follows.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     pub(crate) fn snapshots(&self) -> SnapshotsClient<Channel> {

@@ -227,6 +227,30 @@ async fn what_is_followed_to_is_what_was_handed_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn followers_that_stand_still_hold_up_neither_replays_nor_other_followers() {
+    let cairn = MemoryCairn::new().client();
+    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
+    for _ in 0..7 {
+        writer.append_all((0..100).map(|_| vec![0; 4 * 1024])).await.unwrap();
+    }
+    // Each has more to read than a stream has room for, and all of them more than a connection has.
+    let mut standing = Vec::new();
+    for _ in 0..200 {
+        let mut follow = writer.journal().follow(1);
+        follow.next().await.unwrap().unwrap();
+        standing.push(follow);
+    }
+    let reading = async {
+        assert_eq!(writer.journal().replay(..).start().collect_all().await.unwrap().len(), 700);
+        let mut follow = writer.journal().follow(1);
+        for _ in 0..700 {
+            follow.next().await.unwrap().unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("nobody is in the way");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_slice_alone_is_followed_if_it_is_asked_for() {
     let cairn = MemoryCairn::new().client();
     let is_first = |name: &String| cairn.journal(name.clone()).unwrap().slice().number() == 0;
