@@ -154,6 +154,8 @@ pub(crate) struct Followed<'a> {
     pub shard: u16,
     pub after: u64,
     pub events: &'a [(String, ReadEvent)],
+    /// How far it had come when it ended: what to resume after.
+    pub to: u64,
 }
 
 /// The whole history, in order.
@@ -249,11 +251,11 @@ impl<'a> Evidence<'a> {
                     end,
                 });
             }
-            (Call::FollowShard { shard, after }, Answer::Followed { events, .. }) => {
+            (Call::FollowShard { shard, after }, Answer::Followed { events, to }) => {
                 for (persistence_id, event) in events {
                     self.journals.entry(persistence_id).or_default().known.entry(event.number).or_insert((id, event));
                 }
-                self.follows.push(Followed { operation: id, ended, shard: *shard, after: *after, events });
+                self.follows.push(Followed { operation: id, ended, shard: *shard, after: *after, events, to: *to });
             }
             _ => {}
         }

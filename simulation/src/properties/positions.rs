@@ -30,14 +30,17 @@ pub(super) fn check(evidence: &Evidence<'_>) -> Result<(), String> {
             return Err(format!("follow {} of shard {} shows {foreign:?} of another one", followed.operation, followed.shard));
         }
         let Some(shard) = known.get(&followed.shard) else { continue };
-        // What it delivered for certain: up to the last event that it showed.
-        let Some(last) = positions.last() else { continue };
-        for (position, (persistence_id, number)) in shard.range(followed.after + 1..=*last) {
+        // Whoever resumes where it says that it is must not miss anything.
+        let shown_to = positions.last().copied().unwrap_or(followed.after);
+        if shown_to > followed.to {
+            return Err(format!("follow {} shows position {shown_to} and is at {}", followed.operation, followed.to));
+        }
+        for (position, (persistence_id, number)) in shard.range(followed.after + 1..followed.to + 1) {
             let may_be_deleted = evidence.journals[persistence_id].may_be_deleted(*number, followed.ended, false);
             if !may_be_deleted && positions.binary_search(position).is_err() {
                 return Err(format!(
-                    "follow {} of shard {} skips position {position}: event {number} of {persistence_id:?}",
-                    followed.operation, followed.shard
+                    "follow {} of shard {} is at {} and has skipped position {position}: event {number} of {persistence_id:?}",
+                    followed.operation, followed.shard, followed.to
                 ));
             }
         }
