@@ -6,7 +6,8 @@
 //! Invariants
 //! - A file has its segment name only when it is whole and synced.
 //! - A segment follows the current one at most once, and only when the current one has been opened durably.
-//! - Segments go oldest first, each durably before the next.
+//! - Segments go oldest first, each durably before the next: one that a full disk keeps stays the next to go, as a later one that
+//!   went before it would leave a gap.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,11 +34,25 @@ pub(super) struct Preparer {
 }
 
 enum Task {
-    Remove(Arc<SegmentFiles>),
-    Reuse { number: u32, files: Arc<SegmentFiles> },
+    Remove { freed: u32, files: Arc<SegmentFiles> },
+    Reuse { freed: u32, files: Arc<SegmentFiles>, number: u32 },
     Make { number: u32 },
     Wait,
     Stop,
+}
+
+/// Why a task was not done.
+enum Undone {
+    /// The disk is full, and everything is as it was before.
+    NoRoom,
+    Broken(LogError),
+}
+
+impl Undone {
+    /// Of a call that changed nothing when it failed.
+    fn of(error: LogError) -> Self {
+        if error.is_full_disk() { Self::NoRoom } else { Self::Broken(error) }
+    }
 }
 
 impl Preparer {
@@ -48,20 +63,24 @@ impl Preparer {
     /// Works until the log stops or breaks.
     pub async fn run(self) {
         loop {
-            let done = match self.next_task() {
+            let task = self.next_task();
+            let done = match &task {
                 Task::Stop => return,
                 Task::Wait => {
                     self.shared.housework.notified().await;
                     Ok(())
                 }
-                Task::Remove(files) => self.remove(&files.path).await,
-                Task::Reuse { number, files } => self.reuse(number, &files).await,
-                Task::Make { number } => self.make(number).await,
+                Task::Remove { files, .. } => self.remove(&files.path).await,
+                Task::Reuse { number, files, .. } => self.reuse(*number, files).await,
+                Task::Make { number } => self.make(*number).await,
             };
             match done {
                 Ok(()) => {}
-                Err(error) if error.is_full_disk() => self.wait_for_room().await,
-                Err(error) => {
+                Err(Undone::NoRoom) => {
+                    self.put_back(task);
+                    self.wait_for_room().await;
+                }
+                Err(Undone::Broken(error)) => {
                     self.shared.fail(error);
                     return;
                 }
@@ -76,9 +95,9 @@ impl Preparer {
         }
         // One freed segment stays, to become the next spare.
         if state.freed.len() > 1
-            && let Some((_, files)) = state.freed.pop_front()
+            && let Some((freed, files)) = state.freed.pop_front()
         {
-            return Task::Remove(files);
+            return Task::Remove { freed, files };
         }
         if state.spare.is_some() || state.newest != state.current {
             return Task::Wait;
@@ -90,56 +109,67 @@ impl Preparer {
                 Task::Make { number }
             }
             // Readers may still hold the file: then its bytes must stay. Nobody new can get hold of it.
-            Some((_, files)) if Arc::strong_count(&files) > 1 || files.bytes != self.shared.settings.segment_bytes => {
-                Task::Remove(files)
+            Some((freed, files)) if Arc::strong_count(&files) > 1 || files.bytes != self.shared.settings.segment_bytes => {
+                Task::Remove { freed, files }
             }
-            Some((_, files)) => {
+            Some((freed, files)) => {
                 state.newest = number;
-                Task::Reuse { number, files }
+                Task::Reuse { freed, files, number }
             }
+        }
+    }
+
+    /// Makes a task that found no room the next one again.
+    fn put_back(&self, task: Task) {
+        let mut state = self.shared.lock();
+        match task {
+            Task::Remove { freed, files } => state.freed.push_front((freed, files)),
+            Task::Reuse { freed, files, .. } => {
+                state.freed.push_front((freed, files));
+                state.newest = state.current;
+            }
+            Task::Make { .. } => state.newest = state.current,
+            Task::Wait | Task::Stop => {}
         }
     }
 
     /// A full disk is no broken one. The current segment has its room; when it is full too, the writer waits for the next one,
     /// and everybody waits for the writer.
     async fn wait_for_room(&self) {
-        {
-            let mut state = self.shared.lock();
-            state.newest = state.current;
-            state.disk_full = true;
-        }
+        self.shared.lock().disk_full = true;
         self.shared.spare_ready.notify_one();
         tracing::warn!(dir = %self.shared.dir.display(), "the disk is full: no room for the log's next segment");
         tokio::time::sleep(RETRY_AFTER).await;
     }
 
-    async fn remove(&self, path: &Path) -> Result<(), LogError> {
-        self.shared.fs.remove(path).await.map_err(|error| LogError::io("remove", path, error))?;
+    async fn remove(&self, path: &Path) -> Result<(), Undone> {
+        self.shared.fs.remove(path).await.map_err(|error| Undone::of(LogError::io("remove", path, error)))?;
         self.sync_dir().await
     }
 
-    async fn reuse(&self, number: u32, files: &SegmentFiles) -> Result<(), LogError> {
+    async fn reuse(&self, number: u32, files: &SegmentFiles) -> Result<(), Undone> {
         let path = segment_path(&self.shared.dir, number);
         let renamed = self.shared.fs.rename(&files.path, &path).await;
-        renamed.map_err(|error| LogError::io("rename", &files.path, error))?;
+        renamed.map_err(|error| Undone::of(LogError::io("rename", &files.path, error)))?;
         self.sync_dir().await?;
         let files = SegmentFiles { path, bytes: files.bytes, writing: files.writing.clone(), reading: files.reading.clone() };
         self.hand_over(Spare { number, files: Arc::new(files), recycled: true });
         Ok(())
     }
 
-    async fn make(&self, number: u32) -> Result<(), LogError> {
+    async fn make(&self, number: u32) -> Result<(), Undone> {
         let path = segment_path(&self.shared.dir, number);
         let unfinished = path.with_extension(&PREPARING_ENDING[1..]);
         if let Err(error) = self.fill(&unfinished).await {
             // What did fit would only keep others from having it.
             drop(self.shared.fs.remove(&unfinished).await);
-            return Err(LogError::io("prepare", &unfinished, error));
+            return Err(Undone::of(LogError::io("prepare", &unfinished, error)));
         }
         let renamed = self.shared.fs.rename(&unfinished, &path).await;
-        renamed.map_err(|error| LogError::io("rename", &unfinished, error))?;
+        renamed.map_err(|error| Undone::of(LogError::io("rename", &unfinished, error)))?;
         self.sync_dir().await?;
-        let files = open_segment(&self.shared.fs, path, self.shared.settings.segment_bytes, &self.shared.settings).await?;
+        let opened = open_segment(&self.shared.fs, path, self.shared.settings.segment_bytes, &self.shared.settings).await;
+        let files = opened.map_err(Undone::Broken)?;
         self.hand_over(Spare { number, files: Arc::new(files), recycled: false });
         Ok(())
     }
@@ -155,9 +185,10 @@ impl Preparer {
         Ok(())
     }
 
-    async fn sync_dir(&self) -> Result<(), LogError> {
+    /// A name was changed before: which one the disk has is not known if this fails, whatever the reason.
+    async fn sync_dir(&self) -> Result<(), Undone> {
         let dir = &self.shared.dir;
-        self.shared.fs.sync_dir(dir).await.map_err(|error| LogError::io("sync", dir, error))
+        self.shared.fs.sync_dir(dir).await.map_err(|error| Undone::Broken(LogError::io("sync", dir, error)))
     }
 
     fn hand_over(&self, spare: Spare) {

@@ -11,6 +11,7 @@ use super::*;
 use crate::EntryId;
 use crate::fs::{MemoryFs, OpenMode};
 
+mod cramped;
 mod crash;
 mod damage;
 mod format;
