@@ -18,6 +18,9 @@ use fjall::{
 
 use crate::engine::{Ascending, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
 use crate::fs::parent;
+use unread::Wrong;
+
+mod unread;
 
 /// A key that no family has and that no scan sees: its removal moves the table on by one version.
 const NO_KEY: [u8; 1] = [0];
@@ -89,6 +92,14 @@ impl FjallEngine {
     /// # Errors
     /// [`EngineError::Unopenable`]: another process has it, it is of another version, or the disk refuses. [`EngineError::Damaged`].
     pub fn open(dir: &Path, settings: FjallSettings) -> Result<Self, EngineError> {
+        let place = || dir.display().to_string();
+        match unread::find_damage(dir) {
+            Ok(None) => {}
+            Ok(Some(Wrong { file, what })) => {
+                return Err(EngineError::Damaged { place: place(), reason: format!("{}: {what}", file.display()) });
+            }
+            Err(error) => return Err(EngineError::Unopenable { place: place(), reason: error.to_string() }),
+        }
         let opened = Database::builder(dir)
             .cache_size(settings.cache_bytes)
             .max_cached_files(Some(settings.open_files_max))
