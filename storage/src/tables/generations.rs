@@ -3,6 +3,7 @@
 //! Invariants
 //! - A generation becomes current in one ingestion, after it is complete; there is never half of one.
 //! - Generations that are not current are dropped when the tables open.
+//! - The row that says which is current is there before the first generation is, and stays: none beside a generation is damage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +56,10 @@ pub(crate) fn open_current(engine: &dyn Engine, shard: ShardId) -> Result<Opened
     let generation = match current(engine, shard)? {
         Some(generation) => generation,
         None => {
+            if let Some(name) = engine.tables()?.iter().find(|name| is_of(name, shard)) {
+                let what = format!("the pointer to the generation of shard {shard}: it is missing, although there is {name}");
+                return Err(TablesError::damaged(what));
+            }
             let first = Generation { shard, number: 1 };
             make_current(engine, first)?;
             first
@@ -88,6 +93,10 @@ pub(crate) fn read_removals(table: &dyn TableView) -> Result<BTreeMap<JournalId,
     }
 }
 
+fn is_of(name: &str, shard: ShardId) -> bool {
+    Generation::parse(name).is_some_and(|found| found.shard == shard)
+}
+
 fn pointer_key(shard: ShardId) -> Bytes {
     Bytes::copy_from_slice(&shard.0.to_be_bytes())
 }
@@ -118,11 +127,27 @@ pub(crate) fn drop_others(engine: &dyn Engine, kept: Generation) -> Result<(), T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory_engine::{MemoryDisk, MemoryEngine};
 
     #[test]
     fn names_round_trip() {
         let generation = Generation { shard: ShardId(13), number: 7 };
         assert_eq!(Generation::parse(&generation.table_name()), Some(generation));
         assert_eq!(Generation::parse(POINTERS), None);
+    }
+
+    #[test]
+    fn a_generation_without_a_pointer_is_damage_and_stays() {
+        let engine = MemoryEngine::open(MemoryDisk::new());
+        let (shard, other) = (ShardId(3), ShardId(4));
+        let live = Generation { shard, number: 2 };
+        make_current(&engine, live).expect("switches");
+        open_current(&engine, shard).expect("opens");
+        engine.drop_table(POINTERS).expect("drops");
+        let opened = open_current(&engine, shard);
+        assert!(matches!(opened, Err(TablesError::Damaged { .. })));
+        assert!(engine.tables().expect("lists").contains(&live.table_name()), "nothing is dropped");
+        let opened = open_current(&engine, other).expect("another shard is new");
+        assert_eq!(opened.generation, 1);
     }
 }
