@@ -123,6 +123,19 @@ pub trait TableView: Send + Sync {
     }
 }
 
+/// What became of a compaction that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Compaction {
+    /// What can be given back is.
+    Done,
+    /// Something is in its way that may go by itself, such as a disk without room. The table is as it was, or smaller.
+    Postponed {
+        /// What is in its way.
+        reason: String,
+    },
+}
+
 /// One table: a sorted map on disk.
 pub trait Table: TableView {
     /// Writes a run, strictly ascending by key: atomic, and durable on return. An empty run does nothing.
@@ -134,11 +147,15 @@ pub trait Table: TableView {
     /// The table as it is now; later ingestions are not seen. Holding it keeps files: read it and let it go.
     fn view(&self) -> Box<dyn TableView>;
 
-    /// Gives back the space of rows that were removed or replaced. May take seconds.
+    /// Gives back the space of rows that were removed or replaced. May take seconds, and room on the disk of its own: where there is
+    /// none it is postponed.
     ///
     /// # Errors
     /// The node stops.
-    fn compact(&self) -> Result<(), EngineError>;
+    fn compact(&self) -> Result<Compaction, EngineError>;
+
+    /// Roughly how many rows are on disk, with those that were removed or replaced and are not given back yet; cheap.
+    fn rows_estimate(&self) -> u64;
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
@@ -16,10 +16,12 @@ use fjall::{
     CompressionType, Database, Iter, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
 };
 
-use crate::engine::{Ascending, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
+use crate::engine::{Ascending, Compaction, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
 use crate::fs::parent;
+use compacting::FreeBytes;
 use unread::Wrong;
 
+mod compacting;
 mod unread;
 
 /// A key that no family has and that no scan sees: its removal moves the table on by one version.
@@ -30,8 +32,6 @@ const VALUES_DIR: &str = "blobs";
 const RUNS_DIR: &str = "tables";
 /// fjall's name for the folder of all tables.
 const TABLES_DIR: &str = "keyspaces";
-/// How often a compaction goes over the values that merging has left without a key.
-const COMPACTIONS_MAX: usize = 3;
 /// How many damaged databases are kept beside their place. Who finds as many has a disk to look at.
 pub const ASIDE_MAX: usize = 4;
 /// While an ingestion runs, what it has written is started on its way to the disk each time it has grown by this much, so that
@@ -84,6 +84,20 @@ pub struct FjallEngine {
     settings: FjallSettings,
     /// Where fjall keeps a folder for each table.
     tables_dir: PathBuf,
+    shared: Arc<Shared>,
+}
+
+/// What all tables of an engine have in common.
+struct Shared {
+    free_bytes: Box<FreeBytes>,
+    /// Held while a table is compacted.
+    compacting: Mutex<()>,
+}
+
+impl Shared {
+    fn new(free_bytes: Box<FreeBytes>) -> Arc<Self> {
+        Arc::new(Self { free_bytes, compacting: Mutex::new(()) })
+    }
 }
 
 impl FjallEngine {
@@ -111,7 +125,15 @@ impl FjallEngine {
         let tables_dir = dir.join(TABLES_DIR);
         sync_dir(dir)?;
         sync_dir(parent(dir))?;
-        Ok(Self { database, settings, tables_dir })
+        let shared = Shared::new(Box::new(compacting::free_bytes_of_disk));
+        Ok(Self { database, settings, tables_dir, shared })
+    }
+
+    /// Asks `free_bytes` how many bytes may still be written beside a path, instead of the operating system. Tables that are open
+    /// already go on as before.
+    #[must_use]
+    pub fn with_free_bytes(self, free_bytes: impl Fn(&Path) -> std::io::Result<u64> + Send + Sync + 'static) -> Self {
+        Self { shared: Shared::new(Box::new(free_bytes)), ..self }
     }
 
     /// Opens the database in a directory; if its files are damaged, it goes aside and a new, empty one is made in its place: what
@@ -202,7 +224,8 @@ impl Engine for FjallEngine {
         sync_dir(&keyspace.path().join(RUNS_DIR))?;
         sync_dir(keyspace.path())?;
         sync_dir(&self.tables_dir)?;
-        Ok(Arc::new(FjallTable { database: self.database.clone(), keyspace }))
+        let (database, shared) = (self.database.clone(), Arc::clone(&self.shared));
+        Ok(Arc::new(FjallTable { database, keyspace, shared, staleness: self.settings.staleness }))
     }
 
     fn drop_table(&self, name: &str) -> Result<(), EngineError> {
@@ -221,6 +244,9 @@ impl Engine for FjallEngine {
 struct FjallTable {
     database: Database,
     keyspace: Keyspace,
+    shared: Arc<Shared>,
+    /// Files of values are written anew when this part of them is removed.
+    staleness: f32,
 }
 
 impl FjallTable {
@@ -231,11 +257,6 @@ impl FjallTable {
 
     fn values_dir(&self) -> PathBuf {
         self.keyspace.path().join(VALUES_DIR)
-    }
-
-    /// Moves the table on by one version. What the last ingestion removed is given back only when a later one was made.
-    fn step(&self) -> Result<(), EngineError> {
-        self.ingest(&mut std::iter::once((Bytes::from_static(&NO_KEY), None)))
     }
 }
 
@@ -283,15 +304,13 @@ impl Table for FjallTable {
         Box::new(FjallView { keyspace: self.keyspace.clone(), snapshot: self.database.snapshot() })
     }
 
-    fn compact(&self) -> Result<(), EngineError> {
-        for _ in 0..COMPACTIONS_MAX {
-            self.step()?;
-            self.keyspace.major_compact().map_err(failed("compact"))?;
-            if self.keyspace.fragmented_blob_bytes() * 4 <= self.keyspace.disk_space() {
-                break;
-            }
-        }
-        Ok(())
+    fn compact(&self) -> Result<Compaction, EngineError> {
+        self.check()?;
+        compacting::compact(self)
+    }
+
+    fn rows_estimate(&self) -> u64 {
+        self.keyspace.approximate_len() as u64
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -484,7 +503,7 @@ mod tests {
         // Every fourth stays, so that files of values are stale in part only.
         let mut run = (0..1024).filter(|number| number % 4 != 0).map(|number| (key(number), None));
         table.ingest(&mut run).expect("ingests");
-        table.compact().expect("compacts");
+        assert_eq!(table.compact(), Ok(Compaction::Done));
         assert!(table.disk_bytes() < full * 2 / 5, "{} of {full}", table.disk_bytes());
         assert_eq!(table.get(&key(4)).expect("reads"), Some(value));
         assert_eq!(table.get(&key(5)).expect("reads"), None);

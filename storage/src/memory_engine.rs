@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use crate::engine::{Ascending, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
+use crate::engine::{Ascending, Compaction, Engine, EngineError, Order, Row, RunRow, Scan, Table, TableView};
 
 type Rows = BTreeMap<Bytes, Bytes>;
 
@@ -24,6 +24,9 @@ struct Disk {
     /// The ingestion with this number, and every later one, fails as if the node lost its power in it; 0 = none.
     crash_at_ingestion: AtomicU64,
     ingestions: AtomicU64,
+    compactions: AtomicU64,
+    /// Up to the compaction with this number all are postponed.
+    postponed_to: AtomicU64,
 }
 
 impl MemoryDisk {
@@ -42,6 +45,17 @@ impl MemoryDisk {
     /// The power is back: ingestions succeed again. To be called before an engine is opened over this disk.
     pub fn restart(&self) {
         self.0.crash_at_ingestion.store(0, Ordering::SeqCst);
+    }
+
+    /// The next `count` compactions are postponed, as by a disk without room for them.
+    pub fn postpone_compactions(&self, count: u64) {
+        self.0.postponed_to.store(self.compactions() + count, Ordering::SeqCst);
+    }
+
+    /// How many compactions were asked for so far.
+    #[must_use]
+    pub fn compactions(&self) -> u64 {
+        self.0.compactions.load(Ordering::SeqCst)
     }
 
     /// How many ingestions were tried so far.
@@ -146,8 +160,17 @@ impl Table for MemoryTable {
         Box::new(MemoryView(self.rows()))
     }
 
-    fn compact(&self) -> Result<(), EngineError> {
-        Ok(())
+    fn compact(&self) -> Result<Compaction, EngineError> {
+        let Some(disk) = self.disk.upgrade() else { return Ok(Compaction::Done) };
+        let number = disk.compactions.fetch_add(1, Ordering::SeqCst) + 1;
+        if number <= disk.postponed_to.load(Ordering::SeqCst) {
+            return Ok(Compaction::Postponed { reason: "there is no room".to_owned() });
+        }
+        Ok(Compaction::Done)
+    }
+
+    fn rows_estimate(&self) -> u64 {
+        lock(&self.rows).len() as u64
     }
 
     fn disk_bytes(&self) -> u64 {

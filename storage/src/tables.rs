@@ -26,7 +26,7 @@ mod run;
 mod state;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ pub struct TablesSettings {
     pub subscriptions_max: usize,
     /// Rows that one background step removes at most.
     pub reclaim_rows_max: usize,
-    /// The engine gives space back when this many rows were removed since it last did.
+    /// The engine gives space back when this many rows were removed since it last did, and they are a tenth of all rows.
     pub compact_after_rows_removed: u64,
     /// For how long nothing may have been written before the engine gives space back; it waits at most ten times as long.
     pub compact_idle: Duration,
@@ -193,6 +193,8 @@ pub(crate) struct Inner {
     flushes: AtomicU64,
     unplanned_reads: AtomicU64,
     is_compacting: AtomicBool,
+    /// How often the compaction that is due was postponed.
+    compactions_postponed: AtomicU32,
 }
 
 impl Drop for Inner {
@@ -243,6 +245,7 @@ impl Tables {
             flushes: AtomicU64::new(0),
             unplanned_reads: AtomicU64::new(0),
             is_compacting: AtomicBool::new(false),
+            compactions_postponed: AtomicU32::new(0),
             settings,
         });
         flushing::start(&inner);

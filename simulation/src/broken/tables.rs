@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use cairn_node::{EngineFactory, StorageSettings};
-use cairn_storage::engine::{Row, RunRow, Scan, TableView};
+use cairn_storage::engine::{Compaction, Row, RunRow, Scan, TableView};
 use cairn_storage::keys::Family;
 use cairn_storage::{Engine, EngineError, Table};
 
@@ -160,8 +160,12 @@ impl Table for BrokenTable {
         views::checkpoint(self.bug, self.real.view(), self.before())
     }
 
-    fn compact(&self) -> Result<(), EngineError> {
+    fn compact(&self) -> Result<Compaction, EngineError> {
         self.real.compact()
+    }
+
+    fn rows_estimate(&self) -> u64 {
+        self.real.rows_estimate()
     }
 
     fn disk_bytes(&self) -> u64 {

@@ -12,6 +12,7 @@ use super::run::Run;
 use super::state::Frozen;
 use super::{FROZEN_MAX, Inner, Tables};
 use crate::blocking::BlockingExt;
+use crate::engine::Compaction;
 use crate::entry::EntryId;
 
 /// Above this many runs the next flush waits for the engine to merge some.
@@ -26,6 +27,12 @@ const RECLAIM_JOURNALS_MAX: usize = 1024;
 const COMPACT_WAITS_MAX: u32 = 10;
 /// After a compaction the next one waits this many times as long as it took.
 const COMPACT_REST: u32 = 10;
+/// One that was postponed is tried again after the idle time, doubled each time, so often at most.
+const COMPACT_DOUBLINGS_MAX: u32 = 10;
+/// A compaction writes every key anew, so it waits until one row of so many is removed: however large a table is, what it writes
+/// for each removed row stays bounded. Rows and not bytes are compared, as an engine learns only in a merge how large the values
+/// were that a removal left without a key.
+const COMPACT_ROWS_FOR_EACH_REMOVED_MAX: u64 = 10;
 
 impl Tables {
     /// Flushes everything that is applied now, and returns the last entry that is durable then; none if nothing was ever applied.
@@ -204,7 +211,7 @@ impl Inner {
         let _turn = self.flush_turn.acquire().await.expect("it is never closed");
         let journals = self.reclaim().next(RECLAIM_JOURNALS_MAX);
         if journals.is_empty() {
-            compact_if_worth_it(&self);
+            compact_if_worth_it(&self).await;
             return false;
         }
         let (table, rows_max) = (self.table(), self.settings.reclaim_rows_max);
@@ -233,11 +240,14 @@ fn write(frozen: &Frozen, table: &dyn crate::engine::Table) -> Result<Written, T
 }
 
 /// Lets the engine give space back if enough rows were removed, once it is idle.
-fn compact_if_worth_it(inner: &Arc<Inner>) {
-    if inner.reclaim().rows_removed < inner.settings.compact_after_rows_removed {
+async fn compact_if_worth_it(inner: &Arc<Inner>) {
+    let removed = inner.reclaim().rows_removed;
+    if removed < inner.settings.compact_after_rows_removed || inner.is_compacting.load(Ordering::Acquire) {
         return;
     }
-    if inner.is_compacting.swap(true, Ordering::AcqRel) {
+    let table = inner.table();
+    let rows = inner.blocking.run(move || table.rows_estimate()).await;
+    if removed.saturating_mul(COMPACT_ROWS_FOR_EACH_REMOVED_MAX) < rows || inner.is_compacting.swap(true, Ordering::AcqRel) {
         return;
     }
     let weak = Arc::downgrade(inner);
@@ -252,20 +262,39 @@ fn compact_if_worth_it(inner: &Arc<Inner>) {
             sleep(idle).await;
         }
         let Some(inner) = weak.upgrade() else { return };
-        let table = inner.table();
-        let removed = std::mem::take(&mut inner.reclaim().rows_removed);
-        let began = Instant::now();
-        let outcome = inner.blocking.run(move || table.compact()).await;
-        let took = began.elapsed();
-        tracing::debug!(shard = inner.shard.0, removed, ?took, "gave back the space of removed rows");
-        if let Err(error) = outcome {
-            inner.fail(error.into());
-        }
+        let Some(rest) = compact(&inner).await else { return };
         drop(inner);
-        // However much is removed, this stays a small part of the work.
-        sleep(took * COMPACT_REST).await;
+        sleep(rest).await;
         let Some(inner) = weak.upgrade() else { return };
         inner.is_compacting.store(false, Ordering::Release);
         inner.wake_flusher.notify_one();
     });
+}
+
+/// Compacts, and says for how long the next one is to wait; none if it failed.
+async fn compact(inner: &Inner) -> Option<Duration> {
+    let table = inner.table();
+    let removed = std::mem::take(&mut inner.reclaim().rows_removed);
+    let began = Instant::now();
+    let outcome = inner.blocking.run(move || table.compact()).await;
+    let took = began.elapsed();
+    match outcome {
+        Ok(Compaction::Done) => {
+            tracing::debug!(shard = inner.shard.0, removed, ?took, "gave back the space of removed rows");
+            inner.compactions_postponed.store(0, Ordering::Relaxed);
+            // However much is removed, this stays a small part of the work.
+            Some(took * COMPACT_REST)
+        }
+        Ok(Compaction::Postponed { reason }) => {
+            inner.reclaim().rows_removed += removed;
+            let before = inner.compactions_postponed.fetch_add(1, Ordering::Relaxed);
+            let rest = inner.settings.compact_idle * 2_u32.pow(before.min(COMPACT_DOUBLINGS_MAX));
+            tracing::warn!(shard = inner.shard.0, removed, reason, ?rest, "the space of removed rows is given back later");
+            Some(rest)
+        }
+        Err(error) => {
+            inner.fail(error.into());
+            None
+        }
+    }
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_machine::{Command, Refusal, Reply, SaveId, SnapshotChunk, SnapshotData};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::world::{Place, World, delete, event, id, save, small, write};
 use crate::engine::Scan;
 use crate::keys::Family;
+use crate::memory_engine::MemoryDisk;
 use crate::tables::TablesSettings;
 
 fn rows(world: &World, family: Family) -> usize {
@@ -160,6 +161,70 @@ async fn a_large_permanent_deletion_gives_most_of_its_space_back() {
         }
     };
     timeout(Duration::from_secs(60), given_back).await.expect("80 % of the space is given back");
+}
+
+/// A world with journals of one chunk each, in which time is free.
+async fn world_of_chunks(journals: u64) -> (World, MemoryDisk) {
+    let disk = MemoryDisk::new();
+    let settings = TablesSettings {
+        compact_after_rows_removed: 2,
+        compact_idle: Duration::from_secs(1),
+        reclaim_rows_max: 100,
+        ..small(1 << 20)
+    };
+    let mut world = World::new(Place::Memory(disk.clone()), settings).await;
+    for journal in 0..journals {
+        world.append(&format!("j{journal}"), 1).await;
+    }
+    world.flush().await;
+    (world, disk)
+}
+
+/// Removes the events of some journals, and waits for what follows from that by itself.
+async fn remove_all(world: &mut World, journals: std::ops::Range<u64>) {
+    world.apply(journals.map(|journal| delete(&format!("j{journal}"), 1, true)).collect()).await;
+    world.flush().await;
+    world.reclaimed().await;
+    sleep(Duration::from_secs(3600)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn space_is_given_back_when_a_tenth_of_all_rows_is_removed() {
+    let (mut world, disk) = world_of_chunks(100).await;
+    let all: usize = Family::ALL.into_iter().map(|family| rows(&world, family)).sum();
+    let tenth = all as u64 / 10;
+    remove_all(&mut world, 0..tenth / 2).await;
+    assert_eq!(disk.compactions(), 0, "more than the least number, but few of {all}");
+    remove_all(&mut world, tenth / 2..tenth + 1).await;
+    assert_eq!(disk.compactions(), 1);
+    remove_all(&mut world, tenth + 1..tenth + 3).await;
+    assert_eq!(disk.compactions(), 1, "counted from the last one on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_without_room_is_tried_again_later_and_later_and_stops_nothing() {
+    let (mut world, disk) = world_of_chunks(10).await;
+    disk.postpone_compactions(8);
+    let began = Instant::now();
+    world.apply((0..10).map(|journal| delete(&format!("j{journal}"), 1, true)).collect()).await;
+    world.flush().await;
+    let mut waits = Vec::new();
+    for number in 1..=9 {
+        let done = waits.iter().sum();
+        let tried = async {
+            while disk.compactions() < number {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(Duration::from_secs(3600), tried).await.expect("it is tried again");
+        waits.push(began.elapsed().saturating_sub(done));
+    }
+    assert!(waits.is_sorted(), "{waits:?}");
+    assert!(waits[8] >= Duration::from_secs(128), "{waits:?}");
+    sleep(Duration::from_secs(36_000)).await;
+    assert_eq!(disk.compactions(), 9, "it is done");
+    assert_eq!(*world.tables().failed().borrow(), None);
+    world.check().await;
 }
 
 #[tokio::test]
