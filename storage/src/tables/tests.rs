@@ -8,4 +8,5 @@ mod model;
 mod parts;
 mod reading;
 mod removing;
+mod replacing;
 pub(crate) mod world;

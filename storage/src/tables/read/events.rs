@@ -13,6 +13,7 @@ use super::{after, weight};
 use crate::blocking::BlockingExt;
 use crate::engine::{Scan, Table};
 use crate::keys::chunk;
+use crate::tables::applying::read_head;
 use crate::tables::{Inner, Tables, TablesError};
 
 /// Chunks of one read of the engine.
@@ -87,7 +88,7 @@ impl Tables {
     }
 }
 
-/// What memory has of a replay.
+/// What memory has of a replay, all of one moment.
 struct Memory {
     head: Option<Head>,
     writes: Vec<StoredWrite>,
@@ -105,9 +106,24 @@ impl Inner {
         removed_to: &mut SequenceNumber,
     ) -> Result<ReplayPage, TablesError> {
         let memory = self.replay_memory(persistence_id, replay);
+        self.read_events_with(memory, persistence_id, replay, removed_to).await
+    }
+
+    async fn read_events_with(
+        &self,
+        memory: Memory,
+        persistence_id: &PersistenceId,
+        replay: Replay,
+        removed_to: &mut SequenceNumber,
+    ) -> Result<ReplayPage, TablesError> {
         let head = match memory.head {
             Some(head) => Some(head),
-            None => self.head(persistence_id).await?,
+            // From the engine, and not from memory as it is now: that may have got the journal's next writes meanwhile, which were
+            // not there to be taken with the rest.
+            None => {
+                let (table, persistence_id) = (Arc::clone(&memory.table), persistence_id.clone());
+                self.blocking.run(move || read_head(&*table, &persistence_id)).await?
+            }
         };
         let Some(head) = head else {
             return Ok(ReplayPage { events: Vec::new(), next: None, watermarks: replay.captured.unwrap_or_default() });
@@ -288,5 +304,30 @@ impl Page {
             }
             _ => Err(TablesError::damaged(format!("the writes from {} to {} are missing", self.start, self.end))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::tests::world::{Place, World, id, replay_from, small};
+
+    #[tokio::test]
+    async fn a_write_that_is_applied_while_a_replay_begins_is_no_hole() {
+        let mut world = World::new(Place::memory(), small(1_000_000)).await;
+        world.append("a", 3).await;
+        world.flush().await;
+        // The head of `a` leaves the cache.
+        for name in ["b", "c", "d"] {
+            world.append(name, 1).await;
+        }
+        world.flush().await;
+        let (inner, replay) = (world.tables().inner.clone(), replay_from(4));
+        let memory = inner.replay_memory(&id("a"), replay);
+        assert!(memory.head.is_none(), "the engine is asked for it");
+        world.append("a", 2).await;
+        let page = inner.read_events_with(memory, &id("a"), replay, &mut SequenceNumber(0)).await;
+        let page = page.expect("nothing is missing");
+        assert_eq!((page.events, page.next, page.watermarks.highest), (Vec::new(), None, SequenceNumber(3)));
     }
 }

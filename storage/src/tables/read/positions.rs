@@ -15,6 +15,7 @@ use crate::engine::{Scan, Table};
 use crate::keys::position::{self, WriteRef};
 use crate::keys::{Family, name, tag};
 use crate::tables::applying::{read_chunk, read_head};
+use crate::tables::state::State;
 use crate::tables::{Inner, Tables, TablesError};
 
 /// Writes or tags that one page looks at, at most: where everything was deleted it comes back empty and moves on.
@@ -62,9 +63,7 @@ impl Tables {
     /// # Errors
     /// [`TablesError::Damaged`] if an event is missing; [`TablesError::Broken`].
     pub async fn read_positions(&self, read: PositionsRead) -> Result<PositionsPage, TablesError> {
-        let inner = Arc::clone(&self.inner);
-        let outcome = self.inner.blocking.run(move || Reader::new(&inner, read).by_position()).await;
-        outcome.map_err(|error| self.inner.note(error))
+        self.read_again_if_replaced(move |inner| Reader::by_position(inner, read)).await
     }
 
     /// One page of the shard's events that carry a tag.
@@ -72,9 +71,27 @@ impl Tables {
     /// # Errors
     /// [`TablesError::Damaged`] if an event is missing; [`TablesError::Broken`].
     pub async fn read_tag(&self, tag: &str, read: PositionsRead) -> Result<PositionsPage, TablesError> {
-        let (inner, tag) = (Arc::clone(&self.inner), tag.to_owned());
-        let outcome = self.inner.blocking.run(move || Reader::new(&inner, read).by_tag(&tag)).await;
-        outcome.map_err(|error| self.inner.note(error))
+        let tag = tag.to_owned();
+        self.read_again_if_replaced(move |inner| Reader::by_tag(inner, &tag, read)).await
+    }
+
+    /// A checkpoint that is switched in while a page is read takes memory away from under it: then what is missing is no damage, and
+    /// the page is read again. Each round needs one more checkpoint.
+    async fn read_again_if_replaced(
+        &self,
+        read: impl Fn(&Inner) -> Result<PositionsPage, TablesError> + Send + Sync + 'static,
+    ) -> Result<PositionsPage, TablesError> {
+        let read = Arc::new(read);
+        loop {
+            let before = self.inner.state().generation;
+            let (inner, read) = (Arc::clone(&self.inner), Arc::clone(&read));
+            let outcome = self.inner.blocking.run(move || read(&inner)).await;
+            let is_replaced = self.inner.state().generation != before;
+            match outcome {
+                Err(TablesError::Damaged { .. }) if is_replaced => {}
+                outcome => return outcome.map_err(|error| self.inner.note(error)),
+            }
+        }
     }
 }
 
@@ -100,8 +117,9 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(inner: &'a Inner, read: PositionsRead) -> Self {
-        let table = inner.table();
+    /// With the table that lies below the memory of this state.
+    fn new(inner: &'a Inner, state: &State, read: PositionsRead) -> Self {
+        let table = Arc::clone(&state.table);
         let read = PositionsRead { from: read.from.max(Position(1)), ..read };
         Self { inner, table, read, journals: BTreeMap::new(), events: Vec::new(), bytes: 0, looked_at: 0 }
     }
@@ -114,38 +132,39 @@ impl<'a> Reader<'a> {
         PositionsPage { events: self.events, next: next.max(self.read.from), is_at_end }
     }
 
-    fn by_position(mut self) -> Result<PositionsPage, TablesError> {
-        let (memory, memory_from, end) = {
-            let state = self.inner.state();
+    fn by_position(inner: &'a Inner, read: PositionsRead) -> Result<PositionsPage, TablesError> {
+        let (mut reader, memory, memory_from, end) = {
+            let state = inner.state();
+            let reader = Self::new(inner, &state, read);
             let memory: Vec<WriteRef> = state
                 .memtables()
                 .rev()
-                .flat_map(|memtable| memtable.refs_from(self.read.from))
+                .flat_map(|memtable| memtable.refs_from(reader.read.from))
                 .take(LOOKED_AT_MAX)
                 .copied()
                 .collect();
-            (memory, state.first_position(), state.shard().next_position)
+            (reader, memory, state.first_position(), state.shard().next_position)
         };
-        let mut next = self.read.from;
+        let mut next = reader.read.from;
         while next < memory_from {
-            let records = self.records(next)?;
+            let records = reader.records(next)?;
             let Some(last) = records.last().map(WriteRef::end) else {
                 return Err(TablesError::damaged(format!("the record of position {next} is missing")));
             };
             for write in records.iter().filter(|write| write.position < memory_from) {
-                if let Some(stopped) = self.take_write(*write, &mut next)? {
-                    return Ok(self.page(stopped, false));
+                if let Some(stopped) = reader.take_write(*write, &mut next)? {
+                    return Ok(reader.page(stopped, false));
                 }
             }
             next = next.max(last.min(memory_from));
         }
         for write in memory {
-            if let Some(stopped) = self.take_write(write, &mut next)? {
-                return Ok(self.page(stopped, false));
+            if let Some(stopped) = reader.take_write(write, &mut next)? {
+                return Ok(reader.page(stopped, false));
             }
         }
         let is_at_end = next >= end;
-        Ok(self.page(next, is_at_end))
+        Ok(reader.page(next, is_at_end))
     }
 
     /// The next position records from the engine.
@@ -189,32 +208,32 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    fn by_tag(mut self, name: &str) -> Result<PositionsPage, TablesError> {
-        let (start, end) = (tag::key(name, self.read.from), tag::end(name));
-        let (memory, memory_from, newest) = {
-            let state = self.inner.state();
+    fn by_tag(inner: &'a Inner, name: &str, read: PositionsRead) -> Result<PositionsPage, TablesError> {
+        let (start, end) = (tag::key(name, read.from.max(Position(1))), tag::end(name));
+        let (mut reader, memory, memory_from, newest) = {
+            let state = inner.state();
             let rows = state.memtables().rev().flat_map(|memtable| memtable.tags.range(start.clone()..end.clone()));
             let rows: Vec<(Bytes, Bytes)> = rows.take(LOOKED_AT_MAX).map(|(key, value)| (key.clone(), value.clone())).collect();
-            (rows, state.first_position(), state.shard().next_position)
+            (Self::new(inner, &state, read), rows, state.first_position(), state.shard().next_position)
         };
         let memory_is_cut = memory.len() >= LOOKED_AT_MAX;
         let engine_end = tag::key(name, memory_from);
-        let rows = self.table.scan(Scan::ascending(&start, &engine_end, LOOKED_AT_MAX, usize::MAX))?;
+        let rows = reader.table.scan(Scan::ascending(&start, &engine_end, LOOKED_AT_MAX, usize::MAX))?;
         let engine_is_cut = rows.len() >= LOOKED_AT_MAX;
-        let mut next = self.read.from;
+        let mut next = reader.read.from;
         for (key, value) in rows.iter().chain(memory.iter().filter(|_| !engine_is_cut)) {
             let row = tag::decode(key, value)?;
-            if self.is_full() {
-                return Ok(self.page(row.position, false));
+            if reader.is_full() {
+                return Ok(reader.page(row.position, false));
             }
-            self.looked_at += 1;
-            self.take_tagged(&row)?;
+            reader.looked_at += 1;
+            reader.take_tagged(&row)?;
             next = Position(row.position.0 + 1);
         }
         if engine_is_cut || memory_is_cut {
-            return Ok(self.page(next, false));
+            return Ok(reader.page(next, false));
         }
-        Ok(self.page(next.max(newest), true))
+        Ok(reader.page(next.max(newest), true))
     }
 
     fn take_tagged(&mut self, row: &tag::TagRow) -> Result<(), TablesError> {
