@@ -54,18 +54,24 @@ pub(crate) struct Step {
     rows_removed: u64,
 }
 
-/// Removes up to `rows_max` chunks of these journals, with their tags. Blocks.
+/// Removes rows of these journals, chunks with their tags, until there are `rows_max` of them: a chunk goes whole, so that many tags
+/// of one may come on top, and a journal that is not finished is for the next step. Blocks.
 pub(crate) fn step(table: &dyn Table, journals: Vec<(JournalId, SequenceNumber)>, rows_max: usize) -> Result<Step, TablesError> {
     let mut step = Step::default();
     let mut rows: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
-    let mut left = rows_max;
     for (journal, to) in journals {
+        let left = rows_max.saturating_sub(rows.len());
+        if left == 0 {
+            break;
+        }
         let (start, end) = (chunk::from(journal, SequenceNumber(0)), chunk::wholly_up_to(journal, to));
         let keys = table.scan_keys(Scan::ascending(&start, &end, left, usize::MAX))?;
-        let is_finished = keys.len() < left;
-        left -= keys.len();
-        step.rows_removed += keys.len() as u64;
+        let mut is_finished = keys.len() < left;
         for key in keys {
+            if rows.len() >= rows_max {
+                is_finished = false;
+                break;
+            }
             if chunk::decode_key(&key)?.has_tags {
                 remove_tags(table, &key, &mut rows)?;
             }
@@ -77,6 +83,8 @@ pub(crate) fn step(table: &dyn Table, journals: Vec<(JournalId, SequenceNumber)>
         rows.insert(removal::key(journal), None);
         step.finished.push(journal);
     }
+    // What says that a journal is to be removed is gone as soon as it came.
+    step.rows_removed = (rows.len() - step.finished.len()) as u64;
     table.ingest(&mut rows.into_iter())?;
     Ok(step)
 }
@@ -89,4 +97,42 @@ fn remove_tags(table: &dyn Table, key: &Bytes, rows: &mut BTreeMap<Bytes, Option
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_machine::View;
+
+    use super::*;
+    use crate::keys::Family;
+    use crate::tables::tests::world::{Place, World, event, id, small};
+
+    #[tokio::test]
+    async fn a_step_is_bounded_in_tags_too_and_steps_go_on_until_all_is_removed() {
+        const TAGS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let mut world = World::new(Place::memory(), small(1_000_000)).await;
+        for name in ["one", "two"] {
+            for number in 1..=20 {
+                world.write(name, &[event(number, &TAGS)]).await;
+                world.flush().await;
+            }
+        }
+        let table = world.tables().inner.table();
+        let journal = |name| world.model.head(&id(name)).expect("reads").expect("was written").journal;
+        let mut queue = Queue::default();
+        queue.add(["one", "two"].map(|name| (journal(name), SequenceNumber(20))).into());
+        let mut steps = 0;
+        while queue.journals() > 0 {
+            let step = step(&*table, queue.next(10), 30).expect("removes");
+            assert!(step.rows_removed <= 30 + TAGS.len() as u64, "a chunk goes whole: {step:?}");
+            queue.done(&step);
+            steps += 1;
+        }
+        assert!(steps >= 2 * 20 * 9 / 40, "{steps} steps");
+        for family in [Family::Chunk, Family::Tag] {
+            let (start, end) = (family.start(), family.end());
+            let left = table.scan_keys(Scan::ascending(&start, &end, usize::MAX, usize::MAX));
+            assert_eq!(left.expect("scans"), Vec::<Bytes>::new(), "{family:?}");
+        }
+    }
 }
