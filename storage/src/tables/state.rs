@@ -127,7 +127,11 @@ impl State {
     pub(crate) fn thaw(&mut self) -> Option<Frozen> {
         let frozen = self.frozen.pop_front()?;
         self.flushed = frozen.meta.applied;
-        let mut frozen = Arc::try_unwrap(frozen).ok()?;
+        let Ok(mut frozen) = Arc::try_unwrap(frozen) else {
+            // Somebody else still reads it, so its heads cannot be kept; older ones must not show in their place.
+            self.cached.clear();
+            return None;
+        };
         let heads = std::mem::replace(&mut frozen.memtable.heads, Heads::with_hasher(self.seed));
         self.cache(heads);
         Some(frozen)
@@ -150,5 +154,33 @@ impl State {
     /// How many heads the cache holds.
     pub(crate) fn cached_heads(&self) -> usize {
         self.cached.iter().map(Heads::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::memory_engine::{MemoryDisk, MemoryEngine};
+    use crate::tables::tests::world::id;
+
+    #[test]
+    fn heads_that_cannot_be_cached_leave_no_older_ones_in_the_cache() {
+        let table = MemoryEngine::open(MemoryDisk::new()).open("t").expect("opens");
+        let mut state = State::new(table, 1, Meta::default(), Seeded(0), 100);
+        let write = |state: &mut State, highest| {
+            let head = Head { highest: SequenceNumber(highest), ..Head::default() };
+            state.active.put_head(&id("a"), head, SequenceNumber(0), false);
+            state.freeze();
+        };
+        let highest = |state: &State| state.head(&id("a")).map(|head| head.highest.0);
+        write(&mut state, 1);
+        assert!(state.thaw().is_some());
+        assert_eq!(highest(&state), Some(1), "it is cached");
+        write(&mut state, 2);
+        let reader = state.frozen.back().map(Arc::clone);
+        assert!(state.thaw().is_none());
+        assert_eq!(highest(&state), None, "the engine is asked");
+        drop(reader);
     }
 }
