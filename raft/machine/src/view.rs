@@ -23,13 +23,13 @@ pub trait View {
     /// The view's own.
     fn stored_write(&self, journal: JournalId, first: SequenceNumber) -> Result<Option<StoredWrite>, Self::Error>;
 
-    /// The snapshot at one number.
+    /// The snapshot at one number. Payload, metadata and writer may be left out: the rules do not look at them.
     ///
     /// # Errors
     /// The view's own.
     fn snapshot(&self, journal: JournalId, sequence_number: SequenceNumber) -> Result<Option<SnapshotRecord>, Self::Error>;
 
-    /// Every snapshot of a journal whose number lies within the bounds, ascending.
+    /// Every snapshot of a journal whose number lies within the bounds, ascending, as [`Self::snapshot`] gives it.
     ///
     /// # Errors
     /// The view's own.

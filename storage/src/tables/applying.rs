@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_machine::limits::RECENT_SAVES_MAX;
 use cairn_machine::{
-    Batch, Change, Command, Head, JournalId, PersistenceId, SequenceNumber, ShardState, SnapshotRecord, Store, StoredWrite, View,
-    Write,
+    Batch, Change, Command, Head, JournalId, Payload, PersistenceId, SequenceNumber, ShardState, SnapshotRecord, Store,
+    StoredWrite, View, Write, WriterId,
 };
 
 use super::error::TablesError;
@@ -39,6 +39,16 @@ pub(crate) struct Loaded {
     writes: BTreeMap<(JournalId, SequenceNumber), Option<StoredWrite>>,
     snapshot_at: BTreeMap<(JournalId, SequenceNumber), Option<SnapshotRecord>>,
     snapshots: BTreeMap<JournalId, BTreeMap<SequenceNumber, SnapshotRecord>>,
+}
+
+/// A record without what its sender put into it: payload, metadata, and the writer's name. The rules look at none of them, and one
+/// command may look at all snapshots of a journal, each with tens of thousands of bytes of metadata; a writer's name alone would keep
+/// the whole row that it is a slice of. It is done for records from memory too: what rules can see must not depend on when a replica
+/// flushes.
+fn bare(record: &SnapshotRecord) -> SnapshotRecord {
+    let SnapshotRecord { journal, sequence_number, timestamp, save_id, save_number, chunks, bytes_total, .. } = *record;
+    let (payload, metadata, writer) = (Payload::default(), None, WriterId::default());
+    SnapshotRecord { journal, sequence_number, timestamp, save_id, save_number, writer, payload, metadata, chunks, bytes_total }
 }
 
 /// What memory knows of a journal's snapshots; none: no longer visible.
@@ -127,7 +137,7 @@ fn read_snapshot(
     sequence_number: SequenceNumber,
 ) -> Result<Option<SnapshotRecord>, TablesError> {
     let value = table.get(&snapshot::key(journal, sequence_number))?;
-    Ok(value.as_ref().map(snapshot::decode).transpose()?)
+    Ok(value.as_ref().map(snapshot::decode).transpose()?.as_ref().map(bare))
 }
 
 /// A journal's snapshots in the engine within bounds, inclusive. Blocks.
@@ -146,7 +156,7 @@ fn read_snapshots(
         let Some((last, _)) = rows.last() else { return Ok(found) };
         next = SequenceNumber(snapshot::decode_key(last)?.1.0 + 1);
         for (_, value) in &rows {
-            let record = snapshot::decode(value)?;
+            let record = bare(&snapshot::decode(value)?);
             found.insert(record.sequence_number, record);
         }
     }
@@ -325,7 +335,7 @@ impl View for Applying<'_> {
 
     fn snapshot(&self, journal: JournalId, sequence_number: SequenceNumber) -> Result<Option<SnapshotRecord>, TablesError> {
         if let Some(known) = self.state.snapshot(journal, sequence_number) {
-            return Ok(known.clone());
+            return Ok(known.as_ref().map(bare));
         }
         if let Some(known) = self.loaded.snapshots.get(&journal) {
             return Ok(known.get(&sequence_number).cloned());
@@ -361,7 +371,7 @@ impl View for Applying<'_> {
 /// What memory knows of a journal's snapshots, oldest first.
 fn overlay(state: &State, journal: JournalId, from: SequenceNumber, to: SequenceNumber) -> Overlay {
     let changes = state.memtables().rev().flat_map(|memtable| memtable.snapshots.range((journal, from)..=(journal, to)));
-    changes.map(|((_, number), record)| (*number, record.clone())).collect()
+    changes.map(|((_, number), record)| (*number, record.as_ref().map(bare))).collect()
 }
 
 fn lay_over(found: &mut BTreeMap<SequenceNumber, SnapshotRecord>, number: SequenceNumber, record: Option<SnapshotRecord>) {
@@ -391,5 +401,66 @@ impl Store for Applying<'_> {
     fn seal(&mut self, chain: u128) -> Result<(), TablesError> {
         self.state.meta.shard.chain = chain;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use cairn_machine::{Criteria, DeleteSnapshots, SaveId, SaveNumber, SnapshotData, Timestamp};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::tables::tests::world::{Place, World, id, save, small, writer};
+
+    /// As large as a sender may make it.
+    fn large_save(number: u64) -> Command {
+        let data = SnapshotData::Inline(Bytes::from_static(b"state"));
+        let Command::SaveSnapshot(mut save) = save("a", number, u128::from(number), number - 1, data) else {
+            unreachable!("it is a save")
+        };
+        let manifest = "m".repeat(100);
+        save.metadata = Some(Payload { serializer_id: 1, manifest, bytes: Bytes::from(vec![7; 60_000]) });
+        save.writer = writer("w");
+        Command::SaveSnapshot(save)
+    }
+
+    fn delete_all() -> Command {
+        Command::DeleteSnapshots(DeleteSnapshots {
+            persistence_id: id("a"),
+            criteria: Criteria::LATEST,
+            saves_read: None,
+            writer: writer("w"),
+            epoch: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_senders_put_into_snapshots_is_not_loaded_and_decisions_stay_what_they_are() {
+        let mut world = World::new(Place::memory(), small(64 << 20)).await;
+        for number in 1..=20 {
+            world.apply(vec![large_save(number)]).await;
+            if number == 15 {
+                world.flush().await;
+            }
+        }
+        // Replaced ones come from the engine and from memory.
+        for number in [3, 18] {
+            let Command::SaveSnapshot(mut again) = large_save(number) else { unreachable!("it is a save") };
+            (again.save_id, again.saves_read) = (SaveId(Uuid::from_u128(1000 + u128::from(number))), SaveNumber(20));
+            world.apply(vec![Command::SaveSnapshot(again)]).await;
+        }
+        let batch = Batch { moment: Timestamp(1), commands: vec![delete_all()] };
+        let inner = world.tables().inner.clone();
+        let plan = plan(&inner.state(), &Loaded::default(), &batch);
+        let loaded = Loaded::default().load(&*inner.table(), plan).expect("loads");
+        let snapshots: Vec<_> = loaded.snapshots.values().flat_map(BTreeMap::values).collect();
+        assert_eq!(snapshots.len(), 20);
+        for record in snapshots {
+            assert_eq!((&record.payload, &record.metadata, &record.writer), (&Payload::default(), &None, &WriterId::default()));
+        }
+        // The world compares with rules that see whole records: the hash covers what changed.
+        world.apply(vec![delete_all()]).await;
+        world.check().await;
     }
 }
