@@ -6,6 +6,7 @@
 //! - After [`Group::failed`] tells a fatal error nothing works any more: the node exits and is started again.
 
 mod members;
+mod pulse;
 mod read;
 mod start;
 mod upkeep;

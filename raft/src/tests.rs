@@ -5,6 +5,7 @@ mod lost_tables;
 mod members;
 mod old_copy;
 pub(crate) mod pace;
+mod silence;
 mod strangers;
 mod suite;
 mod world;

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Group, Inner, RaftGroup, read, upkeep};
+use super::{Group, Inner, RaftGroup, pulse, read, upkeep};
 use crate::checkpoint::{self, Transfers};
 use crate::commit_news::CommitNews;
 use crate::error::{Fatal, StartError};
@@ -29,6 +29,10 @@ use crate::type_config::Types;
 
 /// Messages that wait for a shard's core.
 const CORE_QUEUE_MAX: u64 = 8192;
+/// What the core is told by its own helpers, and by itself: it would wait for itself if this were full. Ticks come for as long as it
+/// takes to see that it is silent (see [`pulse`]), some 700 of them; all else is bounded by what the core has begun. Room is taken as
+/// it is used.
+const NOTICES_MAX: u64 = 1 << 20;
 
 /// What a shard's group works with.
 pub struct GroupParts {
@@ -118,7 +122,7 @@ fn config(settings: &GroupSettings) -> Result<Config, StartError> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         api_channel_size: Some(CORE_QUEUE_MAX),
-        notification_channel_size: Some(CORE_QUEUE_MAX),
+        notification_channel_size: Some(NOTICES_MAX),
         enable_pre_vote: Some(true),
         // What is applied is younger than what is committed after a restart: only an election makes a leader sure of it.
         enable_leader_restore: Some(false),
@@ -163,12 +167,14 @@ async fn follow(raft: RaftGroup, stop: CancellationToken, sender: watch::Sender<
 }
 
 /// Tells when the core or the tables have stopped although nobody stopped them: openraft leaves a dead core in a living process.
+/// A core that is silent for a minute beside a disk that works has stopped too.
 async fn watch_for_failure(group: std::sync::Weak<Inner>, sender: watch::Sender<Option<Fatal>>) {
     let Some(inner) = group.upgrade() else { return };
     let (stop, shard, raft) = (inner.stop.clone(), inner.settings.shard, inner.raft.clone());
     let mut metrics = raft.server_metrics();
     let mut tables = inner.tables.failed();
     let mut lost = inner.lost.subscribe();
+    let pulse_stopped = pulse::stopped(raft.clone(), inner.log.clone(), inner.tables.clone());
     drop(inner);
     let mut is_lasting = false;
     let reason = tokio::select! {
@@ -186,6 +192,7 @@ async fn watch_for_failure(group: std::sync::Weak<Inner>, sender: watch::Sender<
             Err(_) => return,
         },
         () = async { while metrics.changed().await.is_ok() {} } => core_failure(&raft),
+        reason = pulse_stopped => reason,
     };
     if stop.is_cancelled() {
         return;

@@ -257,7 +257,26 @@ impl Node {
 
     pub async fn start(&mut self, network: &Network) -> Result<(), StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let start = Start {
+        match runtime.spawn(self.to_start(network).run()).await.unwrap() {
+            Ok((groups, group, peers, log)) => {
+                self.running = Some(Running { runtime, groups, group, peers, log });
+                Ok(())
+            }
+            Err(error) => {
+                drop_runtime(runtime);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts it on the test's own runtime, whose clock may jump, and gives its only shard.
+    pub async fn start_here(&self) -> Group {
+        let (_, group, _, _) = self.to_start(&Network::default()).run().await.expect("it starts");
+        group
+    }
+
+    fn to_start(&self, network: &Network) -> Start {
+        Start {
             info: self.info.clone(),
             identity: self.identity(),
             founders: self.founders.clone(),
@@ -269,16 +288,6 @@ impl Node {
             pace: self.pace.clone(),
             seed: self.seed,
             network: network.clone(),
-        };
-        match runtime.spawn(start.run()).await.unwrap() {
-            Ok((groups, group, peers, log)) => {
-                self.running = Some(Running { runtime, groups, group, peers, log });
-                Ok(())
-            }
-            Err(error) => {
-                drop_runtime(runtime);
-                Err(error)
-            }
         }
     }
 

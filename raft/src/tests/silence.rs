@@ -1,0 +1,70 @@
+//! A core that waits: for the disk it waits as long as that takes, and for anything else not for ever.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::world::{Node, assert_stored, write};
+use crate::Group;
+
+/// A cluster of one on the test's own runtime, whose clock jumps when all wait.
+async fn alone() -> (Node, Group) {
+    let mut node = Node::new(1, Uuid::from_u128(0xca1));
+    node.settings.upkeep_interval = Duration::from_secs(1);
+    let group = node.start_here().await;
+    (node, group)
+}
+
+/// Waits in the time that jumps.
+async fn until(what: &str, mut look: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !look() {
+        assert!(Instant::now() < end, "{what} did not come");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_whose_disk_hangs_in_a_vote_for_hours_goes_on_after() {
+    let (node, group) = alone().await;
+    node.hold_syncs(true);
+    let (birth, info) = (group.clone(), node.info.clone());
+    let born = tokio::spawn(async move { birth.initialize(vec![info]).await });
+    // More ticks than there is room for wherever they wait.
+    tokio::time::sleep(Duration::from_secs(10 * 3600)).await;
+    assert!(!group.is_leader(), "its vote is not synced");
+    assert_eq!(*group.failed().borrow(), None, "whoever waits for the disk is not dead");
+    node.hold_syncs(false);
+    until("the election", || group.is_leader()).await;
+    born.await.expect("no panic").expect("it is born");
+    assert_stored(&group.propose(write("a", 1)).await.expect("it is stored"));
+    // The ticks come again: without them there is no lease, and no election.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_stored(&group.propose(write("a", 2)).await.expect("it is stored"));
+    assert_eq!(*group.failed().borrow(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_core_that_is_silent_beside_a_disk_that_works_is_told_as_fatal() {
+    let (node, group) = alone().await;
+    group.initialize(vec![node.info.clone()]).await.expect("it is born");
+    until("the election", || group.is_leader()).await;
+    // Nothing is applied any more; what is committed piles up before the tables, until the core waits for room there.
+    let stuck = group.clone();
+    let _stuck = tokio::spawn(async move {
+        let hung = stuck.raft().with_state_machine(|_| Box::pin(std::future::pending::<()>()));
+        let _ = hung.await;
+    });
+    let mut proposals = Vec::new();
+    for number in 1..=1100 {
+        proposals.push(group.propose_start(write("a", number)));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stuck_since = Instant::now();
+    let mut failed = group.failed();
+    let told = tokio::time::timeout(Duration::from_secs(120), failed.wait_for(Option::is_some)).await;
+    let fatal = told.expect("in time").expect("told").clone().expect("a reason");
+    assert!(fatal.reason.contains("no sign of life") && !fatal.is_lasting, "{fatal}");
+    assert!(stuck_since.elapsed() >= Duration::from_secs(60), "{:?}", stuck_since.elapsed());
+}
