@@ -1,5 +1,6 @@
 //! What a shard's core does not do by itself. It lets entries leave the log: tells the core how far the tables are flushed, and how
-//! far it may purge. And it brings a change of the members to its end that whoever began it left half done.
+//! far it may purge. It brings a change of the members to its end that whoever began it left half done. And it hands over where this
+//! node leads and its disk hangs: the followers are a quorum without it, so that nobody else would notice while writes pile up here.
 //!
 //! Invariants
 //! - Nothing leaves the log that is not flushed.
@@ -11,8 +12,8 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
 
-use super::Inner;
 use super::members::leave_joint;
+use super::{Group, Inner};
 use crate::log_store::LogMeter;
 use crate::runtime;
 use crate::type_config::RaftLogId;
@@ -29,12 +30,22 @@ const COMPACT_LOOK: Duration = Duration::from_millis(20);
 /// How long leaving a joint membership is waited for.
 const LEAVE_JOINT_MAX: Duration = Duration::from_secs(1);
 
+/// A log that made no progress for so many times the longest draw of an election, and holds what is not synced, is on a disk that hangs.
+const HUNG_ELECTIONS: u32 = 4;
+/// It was seen so at least so many times: after a pause of the process the disk has its time too.
+const HUNG_LOOKS_MIN: u32 = 3;
+
 /// Looks every interval until the group ends.
 pub(super) async fn run(group: Weak<Inner>, meter: Arc<LogMeter>) {
     let mut joint_before = None;
+    let mut syncs = Syncs::default();
     loop {
         let Some(inner) = group.upgrade() else { return };
         let (stop, interval) = (inner.stop.clone(), inner.settings.upkeep_interval);
+        syncs.look(&inner);
+        if syncs.are_hung(&inner) {
+            leave_hung_disk(&inner, &mut syncs).await;
+        }
         note_checkpoint(&inner).await;
         purge(&inner, &meter).await;
         joint_before = end_joint(&inner, joint_before).await;
@@ -45,6 +56,47 @@ pub(super) async fn run(group: Weak<Inner>, meter: Arc<LogMeter>) {
             () = runtime::sleep(interval) => {}
         }
     }
+}
+
+/// How the shard's log got on from look to look.
+#[derive(Default)]
+struct Syncs {
+    durable: Option<u64>,
+    /// At how many looks in a row something waited and nothing had become durable since the look before.
+    looks_stuck: u32,
+    is_told: bool,
+}
+
+impl Syncs {
+    fn look(&mut self, inner: &Inner) {
+        let last = inner.log.state().last.map(|id| id.index);
+        let durable = inner.log.durable_index();
+        if last > durable && durable == self.durable {
+            self.looks_stuck = self.looks_stuck.saturating_add(1);
+        } else {
+            *self = Self { durable, ..Self::default() };
+        }
+    }
+
+    /// Whether the disk hangs. One that is slow makes progress between two looks, or soon after.
+    fn are_hung(&self, inner: &Inner) -> bool {
+        let settings = &inner.settings;
+        let span = settings.timing.election_max * HUNG_ELECTIONS;
+        let looks = span.as_nanos().div_ceil(settings.upkeep_interval.as_nanos().max(1)) + 1;
+        u128::from(self.looks_stuck) >= looks.max(HUNG_LOOKS_MIN.into())
+    }
+}
+
+/// Hands over, if this node leads.
+async fn leave_hung_disk(inner: &Arc<Inner>, syncs: &mut Syncs) {
+    let group = Group { inner: inner.clone() };
+    if !group.is_leader() {
+        return;
+    }
+    if !std::mem::replace(&mut syncs.is_told, true) {
+        tracing::warn!(shard = %group.shard(), durable = syncs.durable, "hand over: the log's disk hangs");
+    }
+    group.hand_over(inner.settings.timing.election_max * HUNG_ELECTIONS).await;
 }
 
 /// Tells the core that the tables are flushed further than it knows.

@@ -1,11 +1,11 @@
-//! A core that waits: for the disk it waits as long as that takes, and for anything else not for ever.
+//! A node whose disk hangs, and a core that waits: for the disk as long as that takes, and for anything else not for ever.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::world::{Node, assert_stored, write};
+use super::world::{Node, World, assert_stored, write};
 use crate::Group;
 
 /// A cluster of one on the test's own runtime, whose clock jumps when all wait.
@@ -67,4 +67,52 @@ async fn a_core_that_is_silent_beside_a_disk_that_works_is_told_as_fatal() {
     let fatal = told.expect("in time").expect("told").clone().expect("a reason");
     assert!(fatal.reason.contains("no sign of life") && !fatal.is_lasting, "{fatal}");
     assert!(stuck_since.elapsed() >= Duration::from_secs(60), "{:?}", stuck_since.elapsed());
+}
+
+/// The followers are a quorum: but for the hand-over the leader would lead on, and hold everything in memory.
+#[tokio::test]
+async fn a_leader_whose_disk_hangs_hands_over_and_follows_when_it_goes_on() {
+    let world = World::born_calm(3).await;
+    world.write("a", 1).await;
+    world.converge("a", &[1]).await;
+    let old = world.leader().await;
+    let others = [(old + 1) % 3, (old + 2) % 3];
+    let election_max = world.nodes[old].settings.timing.election_max;
+    world.nodes[old].hold_syncs(true);
+    // A leader that has nothing to sync is not known to hang.
+    tokio::time::sleep(election_max * 6).await;
+    assert_eq!(world.leader().await, old);
+    let held = Instant::now();
+    let _uncertain = world.nodes[old].group().propose_start(write("a", 2));
+    super::world::until("another one leads", || others.iter().find(|index| world.nodes[**index].group().is_leader())).await;
+    assert!(held.elapsed() < election_max * 10, "{:?}", held.elapsed());
+    world.write_among(&others, "a", 2, "a/2".into()).await;
+    world.write_among(&others, "a", 3, "a/3".into()).await;
+    world.nodes[old].hold_syncs(false);
+    world.converge("a", &[1, 2, 3]).await;
+    assert!(!world.nodes[old].group().is_leader());
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_is_slow_leads_on() {
+    let world = World::born_calm(3).await;
+    world.write("a", 1).await;
+    let leader = world.leader().await;
+    let (node, term) = (&world.nodes[leader], world.nodes[leader].group().status().term);
+    let election_max = node.settings.timing.election_max;
+    let begun = Instant::now();
+    let mut number = 1;
+    // There is always something to sync, and a sync takes two elections.
+    while begun.elapsed() < election_max * 12 {
+        node.hold_syncs(true);
+        for _ in 0..2 {
+            number += 1;
+            world.write("a", number).await;
+            tokio::time::sleep(election_max).await;
+        }
+        node.hold_syncs(false);
+        let all = node.group().status().last;
+        super::world::until("a sync", || (node.log().shard(super::world::SHARD).durable_index() >= all).then_some(())).await;
+    }
+    assert_eq!((node.group().is_leader(), node.group().status().term), (true, term));
 }
