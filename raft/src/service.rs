@@ -26,7 +26,7 @@ use crate::groups::Groups;
 use crate::identity::Party;
 use crate::limits::{
     BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, PEER_FRAME_BYTES, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
-    PEER_STREAMS_MAX, STREAM_OPEN_MAX, TERM_LEAP_MAX,
+    PEER_STREAMS_MAX, STREAM_OPEN_MAX, STREAM_STALL_MAX, TERM_LEAP_MAX,
 };
 use crate::peers::{CLUSTER_KEY, FROM_KEY, TO_KEY, put_hello};
 use crate::proto;
@@ -272,7 +272,8 @@ impl Peer for PeerService {
     }
 }
 
-/// Answers heartbeats as they come; those of one message at once, so that a slow shard holds up nobody.
+/// Answers heartbeats as they come; those of one message at once, so that a slow shard holds up nobody, and one that is stuck not for
+/// long.
 async fn answer_beats(
     service: PeerService,
     from: Party,
@@ -315,7 +316,10 @@ async fn answer_beat(service: PeerService, from: Party, beat: proto::Beat) -> pr
         let response = group.life().scope(group.raft().append_entries(append)).await.map_err(|error| stopped(&error))?;
         Ok::<_, Status>(put_append_result(append_result(response, previous, last)))
     };
-    let append = answer.await.inspect_err(|status| tracing::debug!(%from, %status, "a heartbeat was not answered")).ok();
+    // Whoever sent it has given it up by then. A core that is stuck would take the place of all others' heartbeats for ever.
+    let answer = tokio::time::timeout(STREAM_STALL_MAX, answer).await;
+    let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("the shard's core does not answer")));
+    let append = answer.inspect_err(|status| tracing::debug!(%from, %status, "a heartbeat was not answered")).ok();
     proto::BeatReply { ticket: beat.ticket, append }
 }
 

@@ -261,3 +261,47 @@ async fn asking_who_is_at_an_address_keeps_no_link_to_it() {
     peers.hello("peer-1:1", &[]).await.expect("it answers");
     assert_eq!(peers.links_kept(), 0);
 }
+
+/// All shards' heartbeats from one peer come over one stream.
+#[tokio::test]
+async fn a_shard_whose_core_is_stuck_does_not_keep_other_heartbeats_unanswered() {
+    let mut world = World::born(3).await;
+    let (target, honest) = (Party::from(&world.nodes[0].info), world.nodes[1].identity());
+    world.nodes[1].kill();
+    world.nodes[2].kill();
+    // Its core waits in a vote for a disk that hangs, one of its own or this one.
+    world.nodes[0].hold_syncs(true);
+    let term = world.nodes[0].group().term();
+    let stuck = tokio::time::timeout(Duration::from_secs(2), vote(&world, honest, target, vote_request(term + 9, 2))).await;
+    assert!(!matches!(stuck, Ok(Ok(_))), "its vote is not synced: {stuck:?}");
+
+    let peers = caller(&world, honest);
+    let link = peers.link("peer-1:1").unwrap();
+    let beat = move |ticket: u64, shard: u32| {
+        let ballot = proto::Ballot { term: term + 9, node_id: 2, committed: true };
+        let append = proto::AppendRequest { shard, ballot: Some(ballot), ..Default::default() };
+        proto::Beats { beats: vec![proto::Beat { ticket, append: Some(append) }] }
+    };
+    let (beats, stream) = tokio::sync::mpsc::channel(64);
+    let request = peers.request(tokio_stream::wrappers::ReceiverStream::new(stream), Some(target));
+    let mut client = link.client();
+    let mut replies = client.beat(request).await.expect("a stream").into_inner();
+    let last = 2 * crate::limits::BEATS_PER_MESSAGE_MAX as u64;
+    tokio::spawn(async move {
+        for ticket in 0..last {
+            beats.send(beat(ticket, u32::from(SHARD.0))).await.expect("the stream goes on");
+        }
+        // A shard that is not here is answered at once.
+        beats.send(beat(last, 9)).await.expect("the stream goes on");
+        std::future::pending::<()>().await;
+    });
+    let answered = async {
+        loop {
+            let message = replies.message().await.expect("the stream goes on").expect("it has no end");
+            if message.replies.iter().any(|reply| reply.ticket == last) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(6 * crate::limits::STREAM_STALL_MAX, answered).await.expect("the other shard's heartbeat is answered");
+}
