@@ -4,7 +4,7 @@
 //! - A node id that was ever used is never given to another node.
 //! - No change is begun that would leave the new voters without a healthy quorum, and nobody silent becomes a voter or leader.
 //! - A change is said to be made only when it is committed, and no joint membership is left behind it.
-//! - A change is forwarded to the leader once and never further; what may have happened is unknown.
+//! - A change is forwarded to the leader once and never further; what may have happened, or was half made, is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,6 +30,8 @@ use crate::wire::{put_node, take_node};
 const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// What a node answers that does not lead: a code that no transport makes up.
 const NOT_LEADER: Code = Code::NotFound;
+type WriteError = RaftError<Types, ClientWriteError<Types>>;
+
 /// How often progress is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -124,7 +126,7 @@ impl Group {
         }
     }
 
-    async fn make_change(&self, change: Change) -> Result<(), MembersError> {
+    pub(crate) async fn make_change(&self, change: Change) -> Result<(), MembersError> {
         if !self.is_leader() {
             return Err(MembersError::NotLeader { leader: self.leader() });
         }
@@ -154,8 +156,7 @@ impl Group {
             return Err(refused(format!("node id {} was used before; a node id is never given again", node.node_id)));
         }
         self.check_votes()?;
-        let added = self.life().scope(self.inner.raft.add_learner(node.node_id.0, node, false)).await;
-        added.map(|_| ()).map_err(members_error)
+        self.unless_begun(self.life().scope(self.inner.raft.add_learner(node.node_id.0, node, false))).await
     }
 
     async fn promote_here(&self, ids: BTreeSet<NodeId>) -> Result<(), MembersError> {
@@ -242,8 +243,21 @@ impl Group {
 
     async fn change_voters(&self, change: ChangeMembers<u64, NodeInfo>) -> Result<(), MembersError> {
         self.check_votes()?;
-        let made = self.life().scope(self.inner.raft.change_membership(change, false)).await;
-        made.map(|_| ()).map_err(members_error)
+        self.unless_begun(self.life().scope(self.inner.raft.change_membership(change, false))).await
+    }
+
+    /// Makes a change, and says that it was not made only if no other membership came into the log meanwhile. openraft tells the
+    /// failure of the second step as that of the whole, and the joint membership of the first one may be committed.
+    async fn unless_begun<T>(&self, change: impl Future<Output = Result<T, WriteError>>) -> Result<(), MembersError> {
+        let members_at = || *self.inner.raft.metrics().borrow_watched().membership_config.log_id();
+        let before = members_at();
+        match change.await.map_err(members_error) {
+            Ok(_) => Ok(()),
+            Err(error @ (MembersError::NotLeader { .. } | MembersError::Busy { .. })) if members_at() != before => {
+                Err(MembersError::Unknown { reason: format!("the members have changed, and then: {error}") })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A leader that was removed leads on until that is committed, and a little longer; openraft takes no other membership from it.
@@ -335,7 +349,7 @@ pub(super) fn leave_joint() -> ChangeMembers<u64, NodeInfo> {
     ChangeMembers::AddVoterIds(BTreeSet::new())
 }
 
-fn members_error(error: RaftError<Types, ClientWriteError<Types>>) -> MembersError {
+fn members_error(error: WriteError) -> MembersError {
     match error {
         // The core may have put it into the log before it stopped.
         RaftError::Fatal(error) => MembersError::Unknown { reason: error.to_string() },

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use cairn_machine::NodeId;
+use openraft::async_runtime::watch::WatchReceiver;
 use uuid::Uuid;
 
 use super::world::{Node, PATIENCE, SHARD, World, until};
-use crate::{MembersError, preferred_leader};
+use crate::group::take_change;
+use crate::{MembersError, preferred_leader, proto};
 
 /// Adds a node that runs and is in no cluster.
 async fn stranger(world: &mut World, id: u64) -> usize {
@@ -251,7 +253,7 @@ async fn a_leader_that_is_replaced_by_half_is_replaced_once() {
     assert!(futures::FutureExt::now_or_never(step).is_none(), "it waits for the quorum");
     until("the membership is joint", || group.status().members.changing.then_some(())).await;
     let replaced = group.replace(old, new.clone()).await;
-    assert!(matches!(replaced, Ok(()) | Err(MembersError::NotLeader { .. } | MembersError::Busy { .. })), "{replaced:?}");
+    assert!(!matches!(replaced, Err(MembersError::Refused { .. } | MembersError::Stopped)), "{replaced:?}");
     let running = || world.nodes.iter().filter(|node| node.is_running());
     let members = || {
         running()
@@ -264,6 +266,41 @@ async fn a_leader_that_is_replaced_by_half_is_replaced_once() {
     let members = until("another one leads", members).await;
     let voters: Vec<_> = members.voters.iter().map(|node| node.node_id).collect();
     assert_eq!((voters.len(), voters.contains(&old), voters.contains(&new.node_id)), (3, false, true), "{members:?}");
+}
+
+#[tokio::test]
+async fn a_change_whose_leader_is_lost_between_its_steps_is_unknown() {
+    let mut world = World::new(3);
+    world.found();
+    for node in &mut world.nodes {
+        node.settings.timing = node.settings.timing.slower(4);
+        // Nobody brings a half made change to its end.
+        node.settings.upkeep_interval = Duration::from_secs(3600);
+    }
+    world.start_all().await;
+    world.write("a", 1).await;
+    let added = stranger(&mut world, 4).await;
+    let info = world.nodes[added].info.clone();
+    let leader = world.leader().await;
+    let group = world.nodes[leader].group().clone();
+    group.add_learner(info.clone()).await.expect("it is added");
+    until("it has caught up", || group.status().replication.get(&info.node_id).filter(|it| it.lag_entries == 0).copied()).await;
+    let promote = proto::NodeIds { node_ids: vec![info.node_id.0] };
+    let change = proto::change_members_request::Change::Promote(promote);
+    let change = take_change(proto::ChangeMembersRequest { shard: 0, change: Some(change) }).expect("a change");
+    // The first step is asked for, and whoever asks for the second one sleeps until another one leads.
+    let mut change = Box::pin(group.make_change(change));
+    assert!(futures::poll!(&mut change).is_pending(), "it waits for the quorum");
+    let is_committed = || {
+        let metrics = group.raft().metrics().borrow_watched().clone();
+        let members = metrics.membership_config;
+        (members.get_joint_config().len() > 1 && *members.log_id() <= metrics.local_committed).then_some(())
+    };
+    until("the joint membership is committed", is_committed).await;
+    let other = world.nodes[(leader + 1) % 3].info.node_id;
+    group.transfer_leader(other).await.expect("it takes over");
+    let outcome = change.await;
+    assert!(matches!(outcome, Err(MembersError::Unknown { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
