@@ -9,6 +9,7 @@
 //! - Every queue, stream, wait and retry has a bound; every limit is checked before a command is proposed.
 
 mod admission;
+mod begun;
 mod clock;
 mod condemned;
 mod connector;

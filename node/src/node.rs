@@ -13,16 +13,16 @@ use std::time::Duration;
 use cairn_machine::{NodeId, ShardId};
 use cairn_raft::{Group, GroupStatus, Groups, Identity, Peers};
 use cairn_storage::EntryId;
-use cairn_storage::fs::{DirLock, make_dir};
+use cairn_storage::fs::make_dir;
 use cairn_storage::log::Log;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::begun::Begun;
 use crate::connector::NetworkConnector;
 use crate::core::{Core, Shard};
 use crate::failed::{DigestError, Failed, StartError};
@@ -37,8 +37,6 @@ use crate::{condemned, identity, monitor, open, server};
 
 /// Between two looks whether what is in flight is answered, at a stop.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
-/// How long connections may take to end by themselves when everything is done.
-const LINGER: Duration = Duration::from_millis(100);
 
 /// A running node. Cheap to clone; all clones are the same node. Dropping the last one does not stop it: [`Node::shutdown`] does.
 #[derive(Clone)]
@@ -49,19 +47,12 @@ pub struct Node {
 struct Inner {
     core: Arc<Core>,
     groups: Arc<Groups>,
-    log: Log,
     network: Arc<dyn Network>,
     addresses: Addresses,
     readiness: watch::Receiver<Vec<Reason>>,
     failed: watch::Receiver<Option<Failed>>,
-    /// Ends what is not needed for the drain any more.
-    stop: CancellationToken,
-    /// Ends connections that did not end by themselves.
-    cut: CancellationToken,
-    tasks: TaskTracker,
+    begun: Arc<Begun>,
     shutdown: tokio::sync::Mutex<bool>,
-    /// Held as long as the node may touch its files.
-    _lock: Box<dyn DirLock>,
 }
 
 /// Where a node really listens: ports that were 0 in the settings are known now.
@@ -90,12 +81,11 @@ impl Node {
     /// # Errors
     /// See [`StartError`]. What was started is stopped again.
     pub async fn start(settings: Settings, parts: Parts) -> Result<Self, StartError> {
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let started = start(settings, parts, stop.clone(), tasks.clone()).await;
+        let begun = Arc::<Begun>::default();
+        let started = start(settings, parts, Arc::clone(&begun)).await;
         if started.is_err() {
-            stop.cancel();
-            tasks.close();
+            begun.stop.cancel();
+            begun.tasks.close();
         }
         started
     }
@@ -192,27 +182,7 @@ impl Inner {
             tokio::time::sleep(DRAIN_INTERVAL).await;
         }
         self.flush(deadline).await;
-        for group in self.groups.all() {
-            self.groups.remove(group.shard());
-            let closed = tokio::time::timeout_at(deadline.max(Instant::now() + Duration::from_secs(1)), group.shutdown()).await;
-            if closed.is_err() {
-                tracing::warn!(shard = %group.shard(), "the shard's core did not end in time");
-            }
-        }
-        self.stop.cancel();
-        // The log ends last: until then everything that was accepted can be written.
-        if let Err(error) = self.log.shutdown().await {
-            tracing::error!(%error, "close the log");
-        }
-        self.tasks.close();
-        // Peers hold their streams open for ever, and so may clients.
-        if tokio::time::timeout(LINGER, self.tasks.wait()).await.is_err() {
-            self.cut.cancel();
-        }
-        let end = deadline.max(Instant::now() + Duration::from_secs(1));
-        if tokio::time::timeout_at(end, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
-        }
+        self.begun.end(deadline).await;
         tracing::info!("stopped");
     }
 
@@ -235,7 +205,7 @@ impl Inner {
     }
 }
 
-async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks: TaskTracker) -> Result<Node, StartError> {
+async fn start(settings: Settings, parts: Parts, begun: Arc<Begun>) -> Result<Node, StartError> {
     let started = Instant::now();
     let problems = settings.validate();
     if !problems.is_empty() {
@@ -243,13 +213,13 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
     }
     let dir = settings.data_dir.clone().unwrap_or_else(|| PathBuf::from("memory"));
     let mut random = StdRng::from_seed(parts.seed);
-    let (lock, identity) = take_directory(&settings, &parts, &dir, &mut random).await?;
+    let identity = take_directory(&settings, &parts, &dir, &mut random, &begun).await?;
     let metrics = Metrics::new();
     let (failed_sender, failed) = watch::channel(None);
     let (readiness_sender, readiness) = watch::channel(vec![Reason::Recovering(0)]);
-    let (draining, cut) = (CancellationToken::new(), CancellationToken::new());
+    let Begun { stop, cut, tasks, .. } = &*begun;
 
-    let ports = Ports::listen(&settings, &parts, &cut).await?;
+    let ports = Ports::listen(&settings, &parts, cut).await?;
     let addresses = ports.addresses();
     if let Some(http) = ports.http {
         let headers_deadline = Duration::from_millis(settings.limits.handshake_deadline_ms);
@@ -270,8 +240,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         identity,
         peers: Arc::clone(&peers),
         metrics: metrics.clone(),
-        stop: stop.clone(),
-        tasks: tasks.clone(),
+        begun: &begun,
         failed: failed_sender.clone(),
         addresses: &addresses,
         recovery: &recovery,
@@ -283,7 +252,7 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
 
     let (disk_sender, disk) = watch::channel(crate::disk::DiskState::default());
     let core = Arc::new(Core {
-        shards: open::shards(&opened.groups, &settings, &parts, &metrics, &stop, &tasks),
+        shards: open::shards(&opened.groups, &settings, &parts, &metrics, stop, tasks),
         admission: Admission::new(settings.limits.in_flight_commands_max, settings.limits.in_flight_bytes_max),
         replays: Arc::new(Semaphore::new(settings.limits.replays_max)),
         follows: Arc::new(Semaphore::new(settings.limits.follows_max)),
@@ -293,28 +262,24 @@ async fn start(settings: Settings, parts: Parts, stop: CancellationToken, tasks:
         disk,
         readiness: readiness.clone(),
         process: Arc::clone(&parts.process),
-        draining: draining.clone(),
+        draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
         started,
         settings,
     });
     let monitor = Monitor::new(Arc::clone(&core), readiness_sender, failed.clone());
-    monitor::spawn_all(monitor, &opened, &parts, &dir, disk_sender, &stop, &tasks, &failed_sender);
-    server::spawn(ports.client, Arc::clone(&core), readiness.clone(), &tasks, &failed_sender);
+    monitor::spawn_all(monitor, &opened, &parts, &dir, disk_sender, stop, tasks, &failed_sender);
+    server::spawn(ports.client, Arc::clone(&core), readiness.clone(), tasks, &failed_sender);
     tracing::info!(node = %identity.node_id, client = addresses.client, peer = addresses.peer, "started");
     let inner = Inner {
         core,
         groups: opened.groups,
-        log: opened.log,
         network: parts.network,
         addresses,
         readiness,
         failed,
-        stop,
-        cut,
-        tasks,
+        begun,
         shutdown: tokio::sync::Mutex::new(false),
-        _lock: lock,
     };
     Ok(Node { inner: Arc::new(inner) })
 }
@@ -324,19 +289,20 @@ async fn take_directory(
     parts: &Parts,
     dir: &Path,
     random: &mut StdRng,
-) -> Result<(Box<dyn DirLock>, Identity), StartError> {
+    begun: &Begun,
+) -> Result<Identity, StartError> {
     let unusable = |error| StartError::Directory { dir: dir.to_owned(), error };
     make_dir(&*parts.fs, dir).await.map_err(unusable)?;
     let lock = parts.fs.lock_dir(dir).await.map_err(unusable)?;
+    begun.lock.get_or_init(|| lock.into());
     condemned::check(&*parts.fs, dir).await?;
     if let Some(identity) = identity::read(&*parts.fs, dir, settings).await? {
-        return Ok((lock, identity));
+        return Ok(identity);
     }
     // The log first: a directory with an identity and without a log has lost what it voted and acknowledged.
     Log::create(&*parts.log_fs, &open::log_dir(dir)).await?;
     let birth_id = uuid::Builder::from_random_bytes(rand::Rng::random(random)).into_uuid();
-    let identity = identity::create(&*parts.fs, dir, settings, birth_id).await?;
-    Ok((lock, identity))
+    Ok(identity::create(&*parts.fs, dir, settings, birth_id).await?)
 }
 
 /// The ports, taken before anything else is done, so that a start that cannot succeed fails at once.

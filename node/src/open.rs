@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::begun::Begun;
 use crate::core::Shard;
 use crate::failed::{Failed, StartError};
 use crate::failure;
@@ -40,8 +41,7 @@ pub(crate) struct Opening<'a> {
     pub identity: Identity,
     pub peers: Arc<Peers>,
     pub metrics: Metrics,
-    pub stop: CancellationToken,
-    pub tasks: TaskTracker,
+    pub begun: &'a Begun,
     pub failed: watch::Sender<Option<Failed>>,
     pub addresses: &'a Addresses,
     pub recovery: &'a Recovery,
@@ -50,7 +50,7 @@ pub(crate) struct Opening<'a> {
 /// Opens everything, drawing what it needs from `random`. Peers are answered from early on, since a node that lost its tables may
 /// need others that start with it.
 pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: StdRng) -> Result<Opened, StartError> {
-    let Opening { settings, parts, .. } = opening;
+    let Opening { settings, parts, begun, .. } = opening;
     let log_settings = LogSettings {
         segment_bytes: settings.storage.segment_bytes,
         cache_bytes_max: settings.storage.log_cache_bytes_max,
@@ -63,6 +63,7 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: Std
     let (log, writer, report) = Log::open(Arc::clone(&parts.log_fs), log_dir(opening.dir), log_settings).await?;
     tracing::info!(?report, "opened the log");
     parts.log_runner.run(writer).map_err(StartError::LogWriter)?;
+    begun.log.get_or_init(|| log.clone());
     let engine = open_engine(settings, parts, opening.dir).await?;
 
     let shards: Vec<ShardId> = (0..settings.cluster.shards).map(ShardId).collect();
@@ -72,8 +73,8 @@ pub(crate) async fn open(opening: Opening<'_>, peer_port: Guard, mut random: Std
     });
     let card = card(&opening);
     let own = card.node.node_id;
-    let groups = Arc::new(Groups::new(card, born));
-    serve_peers(peer_port, &groups, &opening.stop, &opening.tasks, opening.failed.clone());
+    let groups = Arc::clone(begun.groups.get_or_init(|| Arc::new(Groups::new(card, born))));
+    serve_peers(peer_port, &groups, &begun.stop, &begun.tasks, opening.failed.clone());
 
     let known_peers = known_peers::read(&*parts.fs, opening.dir).await;
     let tick_origin = tick_origin(settings, parts, &mut random);
