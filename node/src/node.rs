@@ -82,10 +82,11 @@ impl Node {
     /// See [`StartError`]. What was started is stopped again.
     pub async fn start(settings: Settings, parts: Parts) -> Result<Self, StartError> {
         let begun = Arc::<Begun>::default();
+        let deadline = Duration::from_millis(settings.shutdown_deadline_ms);
         let started = start(settings, parts, Arc::clone(&begun)).await;
         if started.is_err() {
-            begun.stop.cancel();
-            begun.tasks.close();
+            // Ports are free and the directory is unlocked when this returns, or as soon as its disk allows.
+            begun.end(Instant::now() + deadline).await;
         }
         started
     }
