@@ -203,12 +203,20 @@ impl Group {
     }
 
     /// Hands leadership to the most up-to-date healthy follower, if this node leads and there is one, and waits until it took over.
+    /// After a pause of this process all followers look silent: those that live answer within two leases, and are waited for.
     ///
     /// Gives whether this node does not lead any more.
     pub async fn hand_over(&self, deadline: Duration) -> bool {
         let end = tokio::time::Instant::now() + deadline;
+        let answered = end.min(tokio::time::Instant::now() + self.silent_max());
         while self.is_leader() && tokio::time::Instant::now() < end {
-            let Some(target) = self.best_successor() else { return false };
+            let Some(target) = self.best_successor() else {
+                if tokio::time::Instant::now() >= answered || !self.has_other_voters() {
+                    return false;
+                }
+                tokio::time::sleep(HAND_OVER_PAUSE).await;
+                continue;
+            };
             let left = end.saturating_duration_since(tokio::time::Instant::now());
             if self.transfer_leader_here(target, left.min(self.inner.settings.timing.election_max * 4)).await.is_ok() {
                 return true;
@@ -275,6 +283,11 @@ impl Group {
     /// The birth that the membership knows for a node id.
     pub(crate) fn known_birth(&self, node_id: NodeId) -> Option<uuid::Uuid> {
         self.inner.leadership.borrow().members.get(node_id).map(|node| node.birth_id)
+    }
+
+    fn has_other_voters(&self) -> bool {
+        let me = self.inner.peers.identity().node_id;
+        self.inner.leadership.borrow().members.voters.iter().any(|node| node.node_id != me)
     }
 
     /// The voter that has most of the log, among those heard of within a lease.

@@ -109,6 +109,24 @@ async fn a_leader_that_stands_still_sends_no_heartbeat_and_follows_when_it_goes_
 }
 
 #[tokio::test]
+async fn a_leader_that_stood_still_for_a_lease_hands_over_all_the_same() {
+    let (world, paces) = paced().await;
+    world.write("a", 1).await;
+    let old = world.leader().await;
+    let group = world.nodes[old].group();
+    let lease = world.nodes[old].settings.timing.election_max;
+    paces[old].stand_still();
+    let is_silent = || group.status().replication.values().all(|follower| follower.silent.is_none_or(|silent| silent > lease));
+    until("nobody was heard for a lease", || is_silent().then_some(())).await;
+    assert!(group.is_leader(), "nobody else campaigns yet");
+    let mut handed_over = Box::pin(group.hand_over(PATIENCE));
+    assert!(futures::poll!(&mut handed_over).is_pending(), "they may live");
+    paces[old].go_on();
+    assert!(handed_over.await, "one of them takes over");
+    world.write("a", 2).await;
+}
+
+#[tokio::test]
 async fn a_follower_that_stands_still_neither_campaigns_nor_votes_and_goes_on_after() {
     let (mut world, paces) = paced().await;
     world.write("a", 1).await;
