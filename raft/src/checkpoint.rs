@@ -21,7 +21,7 @@ use crate::entry::MembersRecord;
 use crate::group::Group;
 use crate::limits::{CHECKPOINT_FINISH_MAX, CHECKPOINT_FRAME_MAX, CHECKPOINT_FRAMES_QUEUED_MAX};
 use crate::log_store::raft_log_id;
-use crate::peers::PeerLink;
+use crate::peers::{NOT_NOW, PeerLink};
 use crate::proto;
 use crate::proto::checkpoint_part::Part;
 use crate::type_config::{Ballot, CheckpointMeta, StoredMembers, Types};
@@ -199,7 +199,7 @@ pub(crate) async fn receive(
     let install = group.life().scope(group.raft().install_full_snapshot(ballot, snapshot));
     match tokio::time::timeout(CHECKPOINT_FINISH_MAX, install).await {
         Ok(Ok(response)) => Ok(response.vote),
-        Ok(Err(fatal)) => Err(Status::unavailable(fatal.to_string())),
+        Ok(Err(fatal)) => Err(Status::new(NOT_NOW, fatal.to_string())),
         Err(_) => Err(Status::deadline_exceeded("the checkpoint was not installed in time")),
     }
 }

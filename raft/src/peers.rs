@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - Every call carries who calls and whom it means, and has a deadline.
-//! - A peer that could not be reached is left alone for a moment: nothing here spins.
+//! - A peer that could not be reached is left alone for a moment: nothing here spins. One that says itself that a shard cannot answer
+//!   is asked on for the others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 
 use crate::beats::BeatLine;
 use crate::identity::{Identity, NodeInfo, Party};
@@ -24,6 +25,9 @@ use crate::wire::{put_node, take_node, take_uuid};
 pub(crate) const CLUSTER_KEY: &str = "cairn-cluster-id";
 pub(crate) const FROM_KEY: &str = "cairn-from";
 pub(crate) const TO_KEY: &str = "cairn-to";
+
+/// What a node answers for a shard that is closed, or cannot answer now. Never unavailable, which is what a transport says.
+pub(crate) const NOT_NOW: Code = Code::Aborted;
 
 /// Gives channels to peers. The node makes one over its network, lazily connected: the call must not wait.
 pub trait PeerConnector: Send + Sync + 'static {
@@ -211,7 +215,7 @@ impl PeerLink {
 
     /// Takes note of a failed call.
     pub fn note(&self, status: &Status) {
-        if status.code() == tonic::Code::Unavailable {
+        if status.code() == Code::Unavailable {
             let mut closed_until = self.closed_until.lock().expect("no one panics while holding it");
             *closed_until = Some(Instant::now() + UNREACHABLE_PAUSE);
         }

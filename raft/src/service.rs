@@ -4,7 +4,7 @@
 //! - Every call is refused unless it comes from this cluster, means this node and birth, and its sender's birth is not another
 //!   than the one that the members know.
 //! - Nobody votes or appends in another's name, and a ballot with an absurd term changes nothing.
-//! - A shard that is not open here neither votes nor answers.
+//! - A shard that is not open here neither votes nor answers, and does not make this node look unreachable.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::limits::{
     BEAT_MESSAGES_QUEUED_MAX, BEATS_PER_MESSAGE_MAX, PEER_FRAME_BYTES, PEER_HEADERS_BYTES_MAX, PEER_MESSAGE_BYTES_MAX,
     PEER_STREAMS_MAX, STREAM_OPEN_MAX, STREAM_STALL_MAX, TERM_LEAP_MAX,
 };
-use crate::peers::{CLUSTER_KEY, FROM_KEY, TO_KEY, put_hello};
+use crate::peers::{CLUSTER_KEY, FROM_KEY, NOT_NOW, TO_KEY, put_hello};
 use crate::proto;
 use crate::proto::peer_server::{Peer, PeerServer};
 use crate::runtime;
@@ -113,7 +113,7 @@ impl PeerService {
     fn group(&self, shard: u32) -> Result<Group, Status> {
         let shard = take_shard(shard)?;
         let group = self.groups.get(shard);
-        let group = group.ok_or_else(|| Status::unavailable(format!("shard {shard} is not open on this node")))?;
+        let group = group.ok_or_else(|| Status::new(NOT_NOW, format!("shard {shard} is not open on this node")))?;
         group.check_sound()?;
         Ok(group)
     }
@@ -253,7 +253,7 @@ impl Peer for PeerService {
     async fn read_index(&self, request: Request<proto::ReadIndexRequest>) -> Result<Response<proto::ReadIndexReply>, Status> {
         self.admit(request.metadata())?;
         let group = self.group(request.get_ref().shard)?;
-        let index = group.leader_read_index().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let index = group.leader_read_index().await.map_err(|error| Status::new(NOT_NOW, error.to_string()))?;
         Ok(Response::new(proto::ReadIndexReply { index }))
     }
 
@@ -355,7 +355,7 @@ fn check_ballot(group: &Group, ballot: &Ballot, from: Party) -> Result<(), Statu
 }
 
 fn stopped(error: &impl std::fmt::Display) -> Status {
-    Status::unavailable(format!("the shard's core does not answer: {error}"))
+    Status::new(NOT_NOW, format!("the shard's core does not answer: {error}"))
 }
 
 fn text<'a>(metadata: &'a MetadataMap, key: &str) -> Option<&'a str> {

@@ -20,6 +20,7 @@ use super::Group;
 use crate::error::MembersError;
 use crate::identity::NodeInfo;
 use crate::limits::MEMBERS_CHANGE_MAX;
+use crate::peers::NOT_NOW;
 use crate::proto;
 use crate::proto::change_members_request::Change as WireChange;
 use crate::status::{self, GroupMembers};
@@ -107,7 +108,7 @@ impl Group {
         let message = put_change(self.shard(), change);
         self.inner.peers.change_members(&leader, message, MEMBERS_CHANGE_MAX).await.map_err(|status| match status.code() {
             Code::FailedPrecondition => refused(status.message()),
-            Code::Aborted => MembersError::Busy { reason: status.message().to_owned() },
+            NOT_NOW => MembersError::Busy { reason: status.message().to_owned() },
             NOT_LEADER | Code::PermissionDenied => MembersError::NotLeader { leader: Some(leader) },
             // Also unavailable: a connection that broke may have carried the change before.
             _ => MembersError::Unknown { reason: status.message().to_owned() },
@@ -390,9 +391,8 @@ pub(crate) fn put_members_error(error: &MembersError) -> Status {
     let text = error.to_string();
     match error {
         MembersError::Refused { .. } => Status::failed_precondition(text),
-        MembersError::Busy { .. } => Status::aborted(text),
+        MembersError::Busy { .. } => Status::new(NOT_NOW, text),
         MembersError::NotLeader { .. } => Status::new(NOT_LEADER, text),
-        MembersError::Stopped => Status::unavailable(text),
-        MembersError::Unknown { .. } => Status::unknown(text),
+        MembersError::Stopped | MembersError::Unknown { .. } => Status::unknown(text),
     }
 }

@@ -82,7 +82,7 @@ async fn a_malformed_call_is_an_error_and_the_shard_goes_on() {
         acknowledged: None,
     };
     let cases = [
-        ("no such shard", append(9, 0, &[1, 0]), Code::Unavailable),
+        ("no such shard", append(9, 0, &[1, 0]), Code::Aborted),
         ("a shard out of range", append(70_000, 0, &[1, 0]), Code::InvalidArgument),
         ("a hole", append(0, 7, &[1, 0]), Code::InvalidArgument),
         ("an unknown record", append(0, 0, &[9, 9]), Code::InvalidArgument),
@@ -260,6 +260,25 @@ async fn asking_who_is_at_an_address_keeps_no_link_to_it() {
     }
     peers.hello("peer-1:1", &[]).await.expect("it answers");
     assert_eq!(peers.links_kept(), 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_is_asked_on_and_one_that_cannot_be_reached_is_left_alone() {
+    let world = World::born(1).await;
+    let peers = caller(&world, Identity { node_id: NodeId(2), birth_id: Uuid::from_u128(2), ..world.nodes[0].identity() });
+    let target = Party::from(&world.nodes[0].info);
+    let link = peers.link("peer-1:1").unwrap();
+    let ask = || {
+        let request = peers.request(proto::ReadIndexRequest { shard: 9 }, Some(target));
+        link.unary(crate::limits::QUESTION_MAX, |mut client| async move { client.read_index(request).await })
+    };
+    let said = ask().await.expect_err("there is no such shard");
+    assert!(said.message().contains("not open"), "{said}");
+    assert!(link.check_open().is_ok(), "other shards are asked at once");
+    world.network.isolate("stranger");
+    ask().await.expect_err("the connection breaks");
+    ask().await.expect_err("it cannot be reached");
+    assert!(link.check_open().is_err(), "it is left alone for a moment");
 }
 
 /// All shards' heartbeats from one peer come over one stream.
