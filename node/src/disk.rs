@@ -70,15 +70,36 @@ pub(crate) struct DiskWatch {
 
 impl DiskWatch {
     pub(crate) async fn run(self) {
-        let interval = Duration::from_millis(self.settings.check_interval_ms);
+        let (full, is_full) = watch::channel(None);
+        tokio::join!(self.keep_looking(full), self.lead_nothing_while_full(is_full));
+    }
+
+    /// Says, while the own disk is nearly full, whose disks else are.
+    async fn keep_looking(&self, full: watch::Sender<Option<BTreeSet<NodeId>>>) {
         let mut members = Members::new(Arc::clone(&self.network));
         loop {
-            self.look(&mut members).await;
-            tokio::time::sleep(interval).await;
+            self.look(&mut members, &full).await;
+            tokio::time::sleep(self.interval()).await;
         }
     }
 
-    async fn look(&self, members: &mut Members) {
+    /// Beside the looks: a hand-over takes as long as its successor does, and what is read-only changes meanwhile.
+    async fn lead_nothing_while_full(&self, mut full: watch::Receiver<Option<BTreeSet<NodeId>>>) {
+        loop {
+            let others_nearly_full = match full.wait_for(Option::is_some).await {
+                Ok(others) => others.clone().unwrap_or_default(),
+                Err(_) => return,
+            };
+            self.hand_over(&others_nearly_full).await;
+            tokio::time::sleep(self.interval()).await;
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.settings.check_interval_ms)
+    }
+
+    async fn look(&self, members: &mut Members, full: &watch::Sender<Option<BTreeSet<NodeId>>>) {
         let nearly_full_before = self.state.borrow().nearly_full;
         let space = match self.fs.free_bytes(&self.dir).await {
             Ok(space) => space,
@@ -111,14 +132,15 @@ impl DiskWatch {
             *known = state;
             changed
         });
-        if nearly_full {
-            self.hand_over(&others_nearly_full).await;
-        }
+        full.send_replace(nearly_full.then_some(others_nearly_full));
     }
 
     /// Leads nothing here that somebody with room could lead.
     async fn hand_over(&self, others_nearly_full: &BTreeSet<NodeId>) {
         for group in self.groups.iter().filter(|group| group.is_leader()) {
+            if !self.state.borrow().nearly_full {
+                return;
+            }
             let Some(successor) = roomy_successor(group, self.own, others_nearly_full) else { continue };
             match tokio::time::timeout(HAND_OVER_MAX, group.transfer_leader(successor)).await {
                 Ok(Ok(())) => tracing::info!(shard = %group.shard(), %successor, "handed over: the disk is nearly full"),

@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use cairn_api::v1::{self, Reason};
 use cairn_node::{Network, StartError};
@@ -262,4 +263,29 @@ async fn a_node_on_an_older_copy_of_its_files_fails_and_its_directory_is_refused
     let refused = cluster.try_start(old).await.expect_err("it is condemned");
     assert!(matches!(refused, StartError::Condemned { .. }) && refused.to_string().contains("older copy"), "{refused}");
     cluster.write("account-1", 11, b"the others go on").await;
+}
+
+#[tokio::test]
+async fn a_disk_that_has_room_again_takes_writes_at_once_also_while_leadership_is_handed_over() {
+    let mut cluster = Cluster::of_nobody();
+    for id in 1..=3 {
+        let mut settings = founder_settings(id, 3, 8);
+        settings.disk.check_interval_ms = 20;
+        cluster.enlist(settings, Disk::memory());
+        cluster.start(id).await;
+    }
+    cluster.all_ready().await;
+    eventually("node 1 leads its share", async || (cluster.node(1).leads().len() > 1).then_some(())).await;
+    let led = cluster.node(1).leads().len();
+    // Nobody takes over: a vote waits for the disk.
+    for id in [2, 3] {
+        let Disk::Memory { fs, .. } = &cluster.members[&id].disk else { unreachable!("as it was made") };
+        fs.hold_syncs(true);
+    }
+    set_room(&cluster, 1, FULL);
+    eventually("it is read-only", async || cluster.status(1).await.read_only.then_some(())).await;
+    set_room(&cluster, 1, ROOMY);
+    let begun = tokio::time::Instant::now();
+    eventually("it is not any more", async || (!cluster.status(1).await.read_only).then_some(())).await;
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "after {:?}, with {led} shards to hand over", begun.elapsed());
 }
