@@ -3,6 +3,7 @@
 mod cluster;
 mod lost_tables;
 mod members;
+mod network;
 mod old_copy;
 pub(crate) mod pace;
 mod silence;

@@ -7,7 +7,8 @@ use cairn_machine::NodeId;
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use super::world::{Connector, Node, SHARD, World, until};
+use super::network::Connector;
+use super::world::{Node, SHARD, World, until};
 use crate::identity::{Identity, Party};
 use crate::peers::Peers;
 use crate::{BirthError, form, proto};
