@@ -2,40 +2,21 @@
 //! nothing.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cairn_api::v1::{Failure, Reason};
 use cairn_client::memory::{Fault, MemoryCairn};
-use cairn_client::{
-    Cairn, Connector, Criteria, Deletion, Error, Event, NewEvent, NewSnapshot, Payload, SequenceNumber, StoredEvent, Write,
-    WriteOutcome, WriterId,
-};
+use cairn_client::{Cairn, Connector, Error, Event, NewEvent, Payload, SequenceNumber, Write, WriteOutcome, WriterId};
 use cairn_machine::Command;
 
-async fn events(cairn: &Cairn, name: &str) -> Vec<StoredEvent> {
-    cairn.journal(name).unwrap().replay(..).start().collect_all().await.unwrap()
-}
+use writes::{events, fault_writes, payloads};
 
-async fn payloads(cairn: &Cairn, name: &str) -> Vec<String> {
-    let text = |stored: StoredEvent| String::from_utf8(stored.event.payload.bytes.to_vec()).unwrap();
-    events(cairn, name).await.into_iter().map(text).collect()
-}
+#[path = "common/writes.rs"]
+mod writes;
 
 fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|index| index.to_string()).collect()
-}
-
-/// Chooses a fault for the writes with these places in the order in which they reach a leader; the rest is left alone.
-fn fault_writes(cluster: &MemoryCairn, choose: impl Fn(usize) -> Fault + Send + 'static) -> Arc<AtomicUsize> {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let counter = seen.clone();
-    cluster.inject(move |command| match command {
-        Command::Write(_) => choose(counter.fetch_add(1, Ordering::Relaxed)),
-        _ => Fault::None,
-    });
-    seen
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,119 +198,6 @@ async fn nothing_is_stored_over_a_write_that_was_turned_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_command_tells_unknown_from_unavailable_at_its_deadline() {
-    let cluster = MemoryCairn::new();
-    let cairn = cluster.builder().deadline(Duration::from_secs(3)).build().unwrap();
-    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
-    writer.append("0").await.unwrap();
-    let journal = cairn.journal("account").unwrap();
-    let write = Write {
-        persistence_id: journal.persistence_id().clone(),
-        writer: WriterId::new("checker").unwrap(),
-        epoch: None,
-        after: Some(SequenceNumber(1)),
-        atomic_writes: Vec::new(),
-    };
-    let overloaded = Fault::Refuse(Box::new(Failure::overloaded("test", Duration::from_millis(3))));
-    for (fault, is_applied) in [(Fault::LoseAnswer, true), (Fault::Silence, true), (overloaded, false)] {
-        cluster.inject(move |_| fault.clone());
-        let outcomes = [
-            ("claim", journal.claim().await.map(drop)),
-            ("write", cairn.write(write.clone()).await.map(drop)),
-            ("delete", journal.delete_to(SequenceNumber(1), Deletion::Logical).await.map(drop)),
-            ("save", journal.save_snapshot(NewSnapshot::default()).await.map(drop)),
-            ("delete snapshots", journal.delete_snapshots(Criteria::LATEST).await.map(drop)),
-            ("recover", journal.recover().start().await.map(drop)),
-        ];
-        for (command, outcome) in outcomes {
-            match outcome {
-                Err(Error::Unknown { .. }) if is_applied => {}
-                Err(Error::Unavailable { .. }) if !is_applied => {}
-                other => panic!("{command}, may be applied: {is_applied}: {other:?}"),
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outcome_that_stays_unknown_until_the_deadline_is_unknown() {
-    let cluster = MemoryCairn::new();
-    let cairn = cluster.builder().deadline(Duration::from_secs(5)).build().unwrap();
-    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
-    fault_writes(&cluster, |_| Fault::LoseRequest);
-    let before = tokio::time::Instant::now();
-    let error = writer.append("0").await.unwrap_err();
-    assert!(matches!(error, Error::Unknown { .. }), "{error}");
-    assert!(!error.is_definite());
-    assert!((Duration::from_secs(4)..=Duration::from_secs(6)).contains(&before.elapsed()));
-    // What comes next could land behind it or not: the writer must look first.
-    assert!(matches!(writer.append("1").await, Err(Error::Unknown { .. })));
-    cluster.inject(|_| Fault::None);
-    assert_eq!(writer.resume().await.unwrap(), SequenceNumber(0));
-    assert_eq!(writer.append("2").await.unwrap().first, SequenceNumber(1));
-    assert_eq!(payloads(&cairn, "account").await, ["2"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_applied_without_an_answer_until_the_deadline_is_unknown_too() {
-    let cluster = MemoryCairn::new();
-    let cairn = cluster.builder().deadline(Duration::from_secs(5)).build().unwrap();
-    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
-    fault_writes(&cluster, |_| Fault::LoseAnswer);
-    assert!(matches!(writer.append("0").await, Err(Error::Unknown { .. })));
-    cluster.inject(|_| Fault::None);
-    assert_eq!(writer.resume().await.unwrap(), SequenceNumber(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_never_left_is_unavailable_and_the_writer_goes_on() {
-    let cluster = MemoryCairn::with_nodes(3);
-    let cairn = cluster.builder().deadline(Duration::from_secs(5)).build().unwrap();
-    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
-    for node in 0..3 {
-        cluster.stop(node);
-    }
-    // Lets the connection's end arrive, so that nothing is laid on it any more.
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    let first = writer.submit("lost").await.unwrap();
-    let second = writer.submit("lost too").await.unwrap();
-    for submitted in [first, second] {
-        let error = submitted.await.unwrap_err();
-        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
-        assert!(error.is_definite());
-    }
-    for node in 0..3 {
-        cluster.start(node);
-    }
-    assert_eq!(writer.append("kept").await.unwrap().first, SequenceNumber(1));
-    assert_eq!(payloads(&cairn, "account").await, ["kept"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_leader_writes_are_unavailable_and_with_one_they_go_on() {
-    let cluster = MemoryCairn::with_nodes(3);
-    let cairn = cluster.builder().deadline(Duration::from_secs(5)).build().unwrap();
-    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
-    cluster.depose();
-    assert!(matches!(writer.append("0").await, Err(Error::Unavailable { .. })));
-    let waiting = writer.submit("1").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    cluster.lead(2);
-    assert_eq!(waiting.await.unwrap().first, SequenceNumber(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn deadlines_may_be_as_short_or_as_long_as_one_likes() {
-    let cluster = MemoryCairn::new();
-    let cairn = cluster.builder().attempt_timeout(Duration::MAX).build().unwrap();
-    let mut patient = cairn.with_deadline(Duration::MAX).journal("patient").unwrap().claim().await.unwrap();
-    patient.append("0").await.unwrap();
-    patient.journal().delete_to(SequenceNumber(1), Deletion::Logical).await.unwrap();
-    let hasty = cairn.with_deadline(Duration::ZERO).journal("hasty").unwrap().claim().await;
-    assert!(matches!(hasty, Err(Error::Unavailable { .. })));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_full_disk_is_said_at_once_and_nothing_is_given_up() {
     let cluster = MemoryCairn::new();
     let cairn = cluster.client();
@@ -413,19 +281,6 @@ async fn a_writer_that_assumes_the_right_number_has_many_in_flight_after_its_fir
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_outcome_ends_the_writer_though_a_try_may_take_longer() {
-    let cluster = MemoryCairn::new();
-    let cairn = cluster.builder().deadline(Duration::from_secs(1)).attempt_timeout(Duration::from_secs(5)).build().unwrap();
-    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
-    fault_writes(&cluster, |place| if place == 0 { Fault::Silence } else { Fault::None });
-    assert!(matches!(writer.append("0").await, Err(Error::Unknown { .. })));
-    let error = writer.append("0").await.unwrap_err();
-    assert!(matches!(error, Error::Unknown { .. }), "whoever writes must look first: {error:?}");
-    let highest = writer.resume().await.unwrap();
-    assert_eq!(events(&cairn, "account").await.len() as u64, highest.0);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_number_that_no_event_can_have_is_refused() {
     let cairn = MemoryCairn::new().client();
     let event = |number: u64| Event { sequence_number: SequenceNumber(number), ..Event::default() };
@@ -442,22 +297,6 @@ async fn a_number_that_no_event_can_have_is_refused() {
     assert!(events(&cairn, "account").await.is_empty());
     let mut writer = cairn.journal("account").unwrap().writer(WriterId::default(), None, SequenceNumber(u64::MAX));
     assert!(matches!(writer.append("x").await, Err(Error::Invalid { .. })));
-}
-
-#[tokio::test(start_paused = true)]
-async fn waiting_until_enough_is_answered_ends_at_the_deadline() {
-    let cluster = MemoryCairn::new();
-    let cairn = cluster.builder().in_flight_bytes_max(8 << 20).build().unwrap();
-    let mut stuck = cairn.journal("stuck").unwrap().claim().await.unwrap();
-    let mut other = cairn.with_deadline(Duration::from_secs(1)).journal("other").unwrap().claim().await.unwrap();
-    fault_writes(&cluster, |_| Fault::LoseRequest);
-    // As much as may be in flight, but for less than one write counts at least.
-    let half = vec![0; (4 << 20) - 1024 - 512];
-    let _large = [stuck.submit(half.clone()).await.unwrap(), stuck.submit(half).await.unwrap()];
-    let begun = tokio::time::Instant::now();
-    let error = other.append("x").await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }), "it never left: {error:?}");
-    assert_eq!(begun.elapsed(), Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
