@@ -61,7 +61,7 @@ struct Running<C: Cursor> {
 }
 
 impl<C: Cursor> Running<C> {
-    /// The next items; none at the proper end.
+    /// The next items, perhaps no more than how far it is; none at the proper end.
     async fn fetch(&mut self) -> Result<Option<Vec<C::Item>>, Error> {
         while !self.cursor.is_done() {
             let silence_max = self.cursor.silence_max();
@@ -70,11 +70,7 @@ impl<C: Cursor> Running<C> {
                 Ok(Some(Ok(message))) => {
                     self.retry = None;
                     self.outage_end = None;
-                    let items = self.cursor.take(message)?;
-                    if items.is_empty() {
-                        continue;
-                    }
-                    return Ok(Some(items));
+                    return self.cursor.take(message).map(Some);
                 }
                 Ok(Some(Err(status))) => Failed::from_status(&status),
                 Ok(None) => Failed::Lost("the node ended the stream".to_owned()),
@@ -169,6 +165,9 @@ impl<C: Cursor> Flow<C> {
                 self.read_to = running.cursor.mark();
                 match fetched {
                     Ok(Some(items)) => {
+                        if items.is_empty() {
+                            self.mark = self.read_to.clone();
+                        }
                         self.buffer = items.into_iter();
                         self.idle = Some(running);
                     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_api::v1::{self, recover_response};
+use cairn_api::v1::{self, Reason, recover_response};
 use cairn_machine::{ClaimReply, Criteria, SequenceNumber, WriterId};
 use futures::StreamExt;
 use tokio::time::Instant;
@@ -107,7 +107,8 @@ impl RecoverRequest {
                 Err(HeadError::Error(error)) => return Err(error),
                 Err(HeadError::Failed(failed)) => failed,
             };
-            if let Some(failure) = failed.final_answer() {
+            // What is gone was superseded while it travelled, and nothing of it was handed out: there is a newer snapshot.
+            if let Some(failure) = failed.final_answer().filter(|failure| failure.reason() != Reason::Gone) {
                 return Err(Error::from_failure(failure.clone()));
             }
             router.note(&target, &address, &failed);

@@ -224,6 +224,9 @@ async fn what_is_followed_to_is_what_was_handed_out() {
         low.next().await.unwrap().unwrap();
         assert_eq!(low.followed_to(), Position(followed_to), "behind the last one there is nothing more to show");
     }
+    writer.append("of no interest").await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(20), low.next()).await.is_err());
+    assert_eq!(low.followed_to(), Position(6), "a node tells how far it is");
 }
 
 #[tokio::test(start_paused = true)]
