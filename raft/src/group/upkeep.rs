@@ -16,6 +16,7 @@ use super::members::leave_joint;
 use super::{Group, Inner};
 use crate::log_store::LogMeter;
 use crate::runtime;
+use crate::status::Replication;
 use crate::type_config::RaftLogId;
 
 /// A purge is worth its sync only for so many entries.
@@ -87,16 +88,26 @@ impl Syncs {
     }
 }
 
-/// Hands over, if this node leads.
+/// Hands over, if this node leads and the others go on without it.
 async fn leave_hung_disk(inner: &Arc<Inner>, syncs: &mut Syncs) {
     let group = Group { inner: inner.clone() };
-    if !group.is_leader() {
+    if !group.is_leader() || !others_go_on(&group, syncs.durable) {
         return;
     }
     if !std::mem::replace(&mut syncs.is_told, true) {
         tracing::warn!(shard = %group.shard(), durable = syncs.durable, "hand over: the log's disk hangs");
     }
     group.hand_over(inner.settings.timing.election_max * HUNG_ELECTIONS).await;
+}
+
+/// Whether more than half of the voters, this one not among them, live and have synced what hangs here. Without them an election would
+/// wait for the same disk, and reads with it.
+fn others_go_on(group: &Group, durable: Option<u64>) -> bool {
+    let (status, lease) = (group.status(), group.inner.settings.timing.election_max);
+    let goes_on = |follower: &Replication| follower.matched > durable && follower.silent.is_some_and(|silent| silent < lease);
+    let voters = &status.members.voters;
+    let ahead = voters.iter().filter(|voter| status.replication.get(&voter.node_id).is_some_and(goes_on)).count();
+    !status.members.changing && ahead * 2 > voters.len()
 }
 
 /// Tells the core that the tables are flushed further than it knows.

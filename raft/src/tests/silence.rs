@@ -93,6 +93,25 @@ async fn a_leader_whose_disk_hangs_hands_over_and_follows_when_it_goes_on() {
     assert!(!world.nodes[old].group().is_leader());
 }
 
+/// It is needed for the election, too: reads go on only if there is none.
+#[tokio::test]
+async fn a_leader_whose_disk_hangs_and_without_whom_there_is_no_quorum_leads_on() {
+    let mut world = World::born_calm(3).await;
+    world.write("a", 1).await;
+    world.converge("a", &[1]).await;
+    let leader = world.leader().await;
+    let (term, election_max) = (world.nodes[leader].group().status().term, world.nodes[leader].settings.timing.election_max);
+    world.nodes[(leader + 1) % 3].kill();
+    world.nodes[leader].hold_syncs(true);
+    let waiting = world.nodes[leader].group().propose_start(write("a", 2));
+    tokio::time::sleep(election_max * 10).await;
+    let group = world.nodes[leader].group();
+    group.read_barrier(election_max).await.expect("reads need no disk");
+    world.nodes[leader].hold_syncs(false);
+    assert_stored(&waiting.await.expect("the disk goes on"));
+    assert_eq!((group.is_leader(), group.status().term), (true, term));
+}
+
 #[tokio::test]
 async fn a_leader_whose_disk_is_slow_leads_on() {
     let world = World::born_calm(3).await;
