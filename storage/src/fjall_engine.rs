@@ -487,25 +487,36 @@ mod tests {
         }
     }
 
+    fn key(number: u32) -> Bytes {
+        Bytes::copy_from_slice(&[b"k".as_slice(), &number.to_be_bytes()].concat())
+    }
+
+    fn value() -> Bytes {
+        Bytes::from(vec![7u8; 16 * 1024])
+    }
+
+    /// Gives the bytes that it had when it was full. Every fourth row stays, so that files of values are stale in part only.
+    pub(super) fn fill_and_remove_three_quarters(table: &dyn Table) -> u64 {
+        for part in 0..8 {
+            let mut run = (0..128).map(|number| (key(part * 128 + number), Some(value())));
+            table.ingest(&mut run).expect("ingests");
+        }
+        let full = table.disk_bytes();
+        let mut run = (0..1024).filter(|number| number % 4 != 0).map(|number| (key(number), None));
+        table.ingest(&mut run).expect("ingests");
+        full
+    }
+
     #[test]
     fn removed_values_give_their_space_back() {
         let dir = tempfile::tempdir().expect("a directory");
         let engine = FjallEngine::open(dir.path(), FjallSettings::default()).expect("opens");
         let table = engine.open("t").expect("opens");
-        let key = |number: u32| Bytes::copy_from_slice(&[b"k".as_slice(), &number.to_be_bytes()].concat());
-        let value = Bytes::from(vec![7u8; 16 * 1024]);
-        for part in 0..8 {
-            let mut run = (0..128).map(|number| (key(part * 128 + number), Some(value.clone())));
-            table.ingest(&mut run).expect("ingests");
-        }
-        let full = table.disk_bytes();
+        let full = fill_and_remove_three_quarters(&*table);
         assert!(full > 16 * 1024 * 1024, "{full}");
-        // Every fourth stays, so that files of values are stale in part only.
-        let mut run = (0..1024).filter(|number| number % 4 != 0).map(|number| (key(number), None));
-        table.ingest(&mut run).expect("ingests");
         assert_eq!(table.compact(), Ok(Compaction::Done));
         assert!(table.disk_bytes() < full * 2 / 5, "{} of {full}", table.disk_bytes());
-        assert_eq!(table.get(&key(4)).expect("reads"), Some(value));
+        assert_eq!(table.get(&key(4)).expect("reads"), Some(value()));
         assert_eq!(table.get(&key(5)).expect("reads"), None);
     }
 }

@@ -17,6 +17,7 @@ mod os;
 
 pub use memory::MemoryFs;
 pub use os::OsFs;
+pub(crate) use os::disk_space;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,11 @@ pub async fn write_file_atomically(fs: &dyn Fs, path: &Path, bytes: Bytes) -> io
     drop(file);
     fs.rename(beside, path).await?;
     fs.sync_dir(parent(path)).await
+}
+
+/// Whether a call found no room.
+pub(crate) fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The folder that holds a name; the root holds its own.

@@ -17,6 +17,7 @@ use fjall::{Error, LsmError};
 
 use super::{FjallTable, NO_KEY, RUNS_DIR, failed};
 use crate::engine::{Compaction, EngineError};
+use crate::fs;
 
 /// How often a compaction goes over the values that merging has left without a key.
 const PASSES_MAX: usize = 3;
@@ -29,8 +30,7 @@ const FREE_PART: u64 = 4;
 pub(super) type FreeBytes = dyn Fn(&Path) -> io::Result<u64> + Send + Sync;
 
 pub(super) fn free_bytes_of_disk(path: &Path) -> io::Result<u64> {
-    let space = rustix::fs::statvfs(path)?;
-    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    Ok(fs::disk_space(path)?.available)
 }
 
 /// Compacts a table if no other one is being compacted: each is judged by what is free when it begins.
@@ -108,8 +108,7 @@ fn measured(error: io::Error) -> EngineError {
 
 /// A pass that meets it has changed nothing: a merge takes effect when all of it is written, and so does its one removed row.
 fn is_full_disk(error: &Error) -> bool {
-    let (Error::Io(io) | Error::Storage(LsmError::Io(io))) = error else { return false };
-    matches!(io.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(error, Error::Io(io) | Error::Storage(LsmError::Io(io)) if fs::is_full_disk(io))
 }
 
 #[cfg(test)]
@@ -119,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Engine;
+    use crate::fjall_engine::tests::fill_and_remove_three_quarters;
     use crate::fjall_engine::{FjallEngine, FjallSettings};
 
     #[test]
@@ -140,16 +140,7 @@ mod tests {
             move |_| Ok(free.load(Ordering::SeqCst))
         });
         let table = engine.open("t").expect("opens");
-        let key = |number: u32| Bytes::copy_from_slice(&[b"k".as_slice(), &number.to_be_bytes()].concat());
-        let value = Bytes::from(vec![7u8; 16 * 1024]);
-        for part in 0..8 {
-            let mut run = (0..128).map(|number| (key(part * 128 + number), Some(value.clone())));
-            table.ingest(&mut run).expect("ingests");
-        }
-        let full = table.disk_bytes();
-        // Every fourth stays.
-        let mut run = (0..1024).filter(|number| number % 4 != 0).map(|number| (key(number), None));
-        table.ingest(&mut run).expect("ingests");
+        let full = fill_and_remove_three_quarters(&*table);
         let before = table.disk_bytes();
         free.store(FREE_BYTES_MIN, Ordering::SeqCst);
         assert!(matches!(table.compact(), Ok(Compaction::Postponed { .. })));

@@ -50,6 +50,13 @@ impl std::fmt::Debug for OsFs {
     }
 }
 
+/// The disk that holds a path. Blocks.
+pub(crate) fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let space = rustix::fs::statvfs(path)?;
+    let block = space.f_frsize;
+    Ok(DiskSpace { total: space.f_blocks.saturating_mul(block), available: space.f_bavail.saturating_mul(block) })
+}
+
 #[async_trait]
 impl Fs for OsFs {
     async fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -91,12 +98,7 @@ impl Fs for OsFs {
     }
 
     async fn free_bytes(&self, path: &Path) -> io::Result<DiskSpace> {
-        self.run("ask for free space", path, |path| {
-            let space = rustix::fs::statvfs(path)?;
-            let block = space.f_frsize;
-            Ok(DiskSpace { total: space.f_blocks.saturating_mul(block), available: space.f_bavail.saturating_mul(block) })
-        })
-        .await
+        self.run("ask for free space", path, disk_space).await
     }
 
     async fn lock_dir(&self, dir: &Path) -> io::Result<Box<dyn DirLock>> {

@@ -96,7 +96,7 @@ impl LogError {
     }
 
     pub(super) fn is_full_disk(&self) -> bool {
-        matches!(self, Self::Io { cause, .. } if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        matches!(self, Self::Io { cause, .. } if crate::fs::is_full_disk(cause))
     }
 
     /// What later callers hear once this error has ended the log.
