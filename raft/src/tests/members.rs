@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::world::{Node, PATIENCE, SHARD, World, until};
 use crate::group::take_change;
-use crate::{MembersError, preferred_leader, proto};
+use crate::{Group, MembersError, NodeInfo, preferred_leader, proto};
 
 /// Adds a node that runs and is in no cluster.
 async fn stranger(world: &mut World, id: u64) -> usize {
@@ -16,6 +16,17 @@ async fn stranger(world: &mut World, id: u64) -> usize {
     node.start(&world.network).await.expect("it starts");
     world.nodes.push(node);
     world.nodes.len() - 1
+}
+
+/// Adds a node that follows and has caught up; with who leads, and the group there.
+async fn learner(world: &mut World, id: u64) -> (usize, Group, NodeInfo) {
+    let added = stranger(world, id).await;
+    let info = world.nodes[added].info.clone();
+    let leader = world.leader().await;
+    let group = world.nodes[leader].group().clone();
+    group.add_learner(info.clone()).await.expect("it is added");
+    until("it has caught up", || group.status().replication.get(&info.node_id).filter(|it| it.lag_entries == 0).copied()).await;
+    (leader, group, info)
 }
 
 #[tokio::test]
@@ -116,7 +127,7 @@ async fn a_change_that_would_stop_the_shard_is_refused() {
     let leader = world.leader().await;
     let (down, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let alone = world.nodes[leader].info.clone();
-    let taken = world.nodes[leader].group().add_learner(crate::NodeInfo { birth_id: Uuid::from_u128(5), ..alone }).await;
+    let taken = world.nodes[leader].group().add_learner(NodeInfo { birth_id: Uuid::from_u128(5), ..alone }).await;
     assert!(matches!(taken, Err(MembersError::Refused { .. })), "{taken:?}");
     world.nodes[down].kill();
     let group = until_silent(&world, world.nodes[down].info.node_id).await;
@@ -166,8 +177,8 @@ async fn a_shard_returns_to_its_preferred_leader_by_itself() {
 
 /// Waits until the leader, whoever it is by then, has not heard of a node for so long that it counts as dead; one that never
 /// answered it does at once. It has heard of all others.
-async fn until_silent(world: &World, id: NodeId) -> crate::Group {
-    let knows = |group: &crate::Group| {
+async fn until_silent(world: &World, id: NodeId) -> Group {
+    let knows = |group: &Group| {
         let replication = group.status().replication;
         let is_silent = |silent: Option<Duration>| silent.is_none_or(|silent| silent > group.silent_max());
         let as_it_is = replication.iter().all(|(other, follower)| is_silent(follower.silent) == (*other == id));
@@ -215,12 +226,7 @@ async fn leadership_is_not_sent_to_a_node_that_does_not_answer() {
 #[tokio::test]
 async fn a_change_that_was_left_half_done_is_brought_to_its_end() {
     let mut world = World::born_calm(3).await;
-    let added = stranger(&mut world, 4).await;
-    let info = world.nodes[added].info.clone();
-    let leader = world.leader().await;
-    let group = world.nodes[leader].group().clone();
-    group.add_learner(info.clone()).await.expect("it is added");
-    until("it has caught up", || group.status().replication.get(&info.node_id).filter(|it| it.lag_entries == 0).copied()).await;
+    let (_, group, info) = learner(&mut world, 4).await;
     // The first of two steps is asked for, and whoever would ask for the second one is gone.
     let step = group.raft().change_membership(openraft::ChangeMembers::AddVoterIds([info.node_id.0].into()), false);
     assert!(futures::FutureExt::now_or_never(step).is_none(), "it waits for the quorum");
@@ -279,12 +285,7 @@ async fn a_change_whose_leader_is_lost_between_its_steps_is_unknown() {
     }
     world.start_all().await;
     world.write("a", 1).await;
-    let added = stranger(&mut world, 4).await;
-    let info = world.nodes[added].info.clone();
-    let leader = world.leader().await;
-    let group = world.nodes[leader].group().clone();
-    group.add_learner(info.clone()).await.expect("it is added");
-    until("it has caught up", || group.status().replication.get(&info.node_id).filter(|it| it.lag_entries == 0).copied()).await;
+    let (leader, group, info) = learner(&mut world, 4).await;
     let promote = proto::NodeIds { node_ids: vec![info.node_id.0] };
     let change = proto::change_members_request::Change::Promote(promote);
     let change = take_change(proto::ChangeMembersRequest { shard: 0, change: Some(change) }).expect("a change");
@@ -308,7 +309,7 @@ async fn a_change_without_a_quorum_is_not_said_to_be_made_or_not_made() {
     let mut world = World::born_calm(3).await;
     let leader = world.leader().await;
     let group = world.nodes[leader].group().clone();
-    let learner = crate::NodeInfo { node_id: NodeId(9), birth_id: Uuid::from_u128(9), ..world.nodes[leader].info.clone() };
+    let learner = NodeInfo { node_id: NodeId(9), birth_id: Uuid::from_u128(9), ..world.nodes[leader].info.clone() };
     for other in [(leader + 1) % 3, (leader + 2) % 3] {
         world.nodes[other].kill();
     }
