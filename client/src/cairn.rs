@@ -126,7 +126,7 @@ impl Cairn {
     ///
     /// # Errors
     /// See [`Error`]; a refusal of one of several atomic writes stands in the reply.
-    pub async fn write(&self, write: Write) -> Result<WriteReply, Error> {
+    pub async fn write(&self, write: &Write) -> Result<WriteReply, Error> {
         let slice = Slice::of(&write.persistence_id);
         let count = write.atomic_writes.len();
         let body = write.encode()?;

@@ -70,6 +70,15 @@ pub(crate) fn final_error(failure: &Failure, may_be_applied: bool) -> Error {
     }
 }
 
+/// The shard whose leader is asked, if it is one and known.
+fn shard_of(map: &ShardMap, target: &Target) -> Option<ShardId> {
+    match target {
+        Target::Slice(slice) => map.shard_of(*slice),
+        Target::Shard(shard) => Some(*shard),
+        Target::Any | Target::Address(_) => None,
+    }
+}
+
 impl Router {
     pub(crate) fn new(endpoints: Vec<String>, connector: Arc<dyn Connector>, attempt_timeout: Duration, seed: u64) -> Self {
         Self {
@@ -94,7 +103,8 @@ impl Router {
     where
         Attempted: Future<Output = Result<T, Failed>>,
     {
-        let mut retry = Retry::new(self.random_u64());
+        // Most calls are answered at the first try, and need none.
+        let mut retry = None;
         let mut may_be_applied = false;
         loop {
             let failed = match self.locate(target, deadline).await {
@@ -114,6 +124,7 @@ impl Router {
             if let Some(failure) = failed.final_answer() {
                 return Err(final_error(failure, may_be_applied));
             }
+            let retry = retry.get_or_insert_with(|| Retry::new(self.random_u64()));
             if !retry.wait(&failed, deadline).await {
                 let message = failed.message().to_owned();
                 return Err(if may_be_applied { Error::Unknown { message } } else { Error::Unavailable { message } });
@@ -123,6 +134,9 @@ impl Router {
 
     /// The node that can serve a call, as far as is known; asks around if it is not known.
     pub(crate) async fn locate(self: &Arc<Self>, target: &Target, deadline: Instant) -> Result<Arc<Node>, Failed> {
+        if let Some(node) = self.connected(target) {
+            return Ok(node);
+        }
         if let Some(address) = self.address_of(target) {
             return self.node(&address);
         }
@@ -148,12 +162,17 @@ impl Router {
         }
     }
 
+    /// The shard's leader, if it is known and there are connections to it: what nearly every call finds.
+    fn connected(&self, target: &Target) -> Option<Arc<Node>> {
+        let map = self.map();
+        let address = map.leader(shard_of(&map, target)?, Instant::now())?;
+        self.nodes().get(address).cloned()
+    }
+
     fn address_of(&self, target: &Target) -> Option<String> {
         let map = self.map();
-        let now = Instant::now();
         match target {
-            Target::Slice(slice) => map.leader(map.shard_of(*slice)?, now).map(str::to_owned),
-            Target::Shard(shard) => map.leader(*shard, now).map(str::to_owned),
+            Target::Slice(_) | Target::Shard(_) => map.leader(shard_of(&map, target)?, Instant::now()).map(str::to_owned),
             Target::Any => map.any(),
             Target::Address(address) => Some(address.clone()),
         }
@@ -162,16 +181,10 @@ impl Router {
     /// Learns from a failure who leads, or who does not.
     pub(crate) fn note(&self, target: &Target, address: &str, failed: &Failed) {
         let mut map = self.map();
-        let shard = match target {
-            Target::Slice(slice) => map.shard_of(*slice),
-            Target::Shard(shard) => Some(*shard),
-            Target::Any => {
-                map.pass_over(address);
-                None
-            }
-            Target::Address(_) => None,
-        };
-        let Some(shard) = shard else { return };
+        if let Target::Any = target {
+            map.pass_over(address);
+        }
+        let Some(shard) = shard_of(&map, target) else { return };
         match failed {
             Failed::Answered(failure) => match (&failure.leader, failure.reason()) {
                 (Some(leader), _) if !leader.client_address.is_empty() && leader.client_address != address => {
@@ -247,17 +260,17 @@ impl Router {
 
     /// The connections to an address.
     pub(crate) fn node(&self, address: &str) -> Result<Arc<Node>, Failed> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(node) = nodes.get(address) {
+        if let Some(node) = self.nodes().get(address) {
             return Ok(node.clone());
         }
         let node =
             Node::new(address, &self.connector, self.attempt_timeout).map_err(|error| Failed::NotSent(error.to_string()))?;
-        // Connections to nodes that left the cluster go.
         let known = self.map().addresses();
-        nodes.retain(|address, _| known.contains(address));
-        nodes.insert(address.to_owned(), node.clone());
-        Ok(node)
+        let mut nodes = self.nodes();
+        // Connections to nodes that left the cluster go.
+        nodes.retain(|kept, _| known.contains(kept) || kept == address);
+        // Another caller may have been faster.
+        Ok(nodes.entry(address.to_owned()).or_insert(node).clone())
     }
 
     pub(crate) fn random_u64(&self) -> u64 {
@@ -268,6 +281,11 @@ impl Router {
         let mut bytes = [0; 16];
         self.random.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
         uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Whoever holds both locks took the map's first.
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Node>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn map(&self) -> MutexGuard<'_, ShardMap> {

@@ -2,13 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use cairn_api::event::{check_event, persistence_id};
+use cairn_api::event_codec::{encode_event, event_len, length_delimited_len};
 use cairn_api::v1;
 use cairn_machine::limits::{ATOMIC_WRITE_BYTES_MAX, ATOMIC_WRITE_EVENTS_MAX, WRITE_ATOMIC_WRITES_MAX, WRITE_BYTES_MAX};
 use cairn_machine::{
     Event, Invalid, Payload, PersistenceId, Position, SequenceNumber, Timestamp, WriteOutcome, WriteReply, WriterEpoch, WriterId,
 };
-use prost::Message;
-use prost::encoding::{encoded_len_varint, message};
+use prost::encoding::{self, WireType};
 
 use crate::error::Error;
 
@@ -94,80 +94,89 @@ pub struct Write {
 
 impl Write {
     /// Checks all limits and encodes it.
-    pub(crate) fn encode(self) -> Result<Bytes, Error> {
+    pub(crate) fn encode(&self) -> Result<Bytes, Error> {
         let mut last = SequenceNumber(0);
-        let mut atomic_writes = Vec::with_capacity(self.atomic_writes.len());
-        for events in self.atomic_writes {
-            for event in &events {
-                if event.sequence_number <= last {
-                    let found = event.sequence_number.to_wire();
-                    return Err(Invalid::SequenceNumber { found, reason: "numbers rise strictly over all atomic writes" }.into());
-                }
-                if event.sequence_number > SequenceNumber::MAX {
-                    let found = event.sequence_number.0;
-                    return Err(Error::Invalid { message: format!("sequence number {found} is above {}", SequenceNumber::MAX) });
-                }
-                last = event.sequence_number;
+        for event in self.atomic_writes.iter().flatten() {
+            if event.sequence_number <= last {
+                let found = event.sequence_number.to_wire();
+                return Err(Invalid::SequenceNumber { found, reason: "numbers rise strictly over all atomic writes" }.into());
             }
-            atomic_writes.push(atomic_write(events)?);
+            if event.sequence_number > SequenceNumber::MAX {
+                let found = event.sequence_number.0;
+                return Err(Error::Invalid { message: format!("sequence number {found} is above {}", SequenceNumber::MAX) });
+            }
+            last = event.sequence_number;
         }
-        encode_write(&prefix(&self.persistence_id, &self.writer, self.epoch), self.after, &atomic_writes)
+        encode_write(&prefix(&self.persistence_id, &self.writer, self.epoch), self.after, &self.atomic_writes)
     }
 }
 
 /// The fields that are the same in every write of a writer, encoded: protobuf fields may stand in any pieces.
 pub(crate) fn prefix(persistence_id: &PersistenceId, writer: &WriterId, epoch: Option<WriterEpoch>) -> Bytes {
-    let request = v1::WriteRequest {
-        persistence_id: persistence_id.as_str().to_owned(),
-        writer_id: writer.as_str().to_owned(),
-        epoch: epoch.map(|epoch| epoch.0.cast_signed()),
-        ..Default::default()
-    };
-    request.encode_to_vec().into()
+    let (persistence_id, writer) = (persistence_id.as_bytes(), writer.as_bytes());
+    let mut buffer = BytesMut::with_capacity(persistence_id.len() + writer.len() + PREFIX_BYTES_MAX);
+    encoding::bytes::encode(PERSISTENCE_ID, persistence_id, &mut buffer);
+    if !writer.is_empty() {
+        encoding::bytes::encode(WRITER_ID, writer, &mut buffer);
+    }
+    if let Some(epoch) = epoch {
+        encoding::int64::encode(EPOCH, &epoch.0.cast_signed(), &mut buffer);
+    }
+    buffer.freeze()
 }
 
-/// Events that are stored all or none, checked against every limit: the server will not refuse them.
-pub(crate) fn atomic_write(events: Vec<Event>) -> Result<v1::AtomicWrite, Error> {
+/// Checks events that are stored all or none against every limit of their own: the server will not refuse them.
+fn check_atomic_write(events: &[Event]) -> Result<(), Error> {
     if events.is_empty() {
         return Err(Invalid::Empty.into());
     }
     check_count("events in an atomic write", events.len(), ATOMIC_WRITE_EVENTS_MAX)?;
-    for event in &events {
-        check_event(event)?;
-        if event.tags.iter().any(String::is_empty) {
-            return Err(Invalid::Field { field: "tags", reason: "a tag is empty" }.into());
-        }
-    }
-    Ok(v1::AtomicWrite { events: events.into_iter().map(v1::Event::from).collect() })
+    Ok(events.iter().try_for_each(check_event)?)
 }
 
-/// Encodes a write.
-pub(crate) fn encode_write(
-    prefix: &Bytes,
-    after: Option<SequenceNumber>,
-    atomic_writes: &[v1::AtomicWrite],
-) -> Result<Bytes, Error> {
+/// Checks a write against every limit, and encodes it; each of the atomic writes is stored all or none.
+pub(crate) fn encode_write(prefix: &Bytes, after: Option<SequenceNumber>, atomic_writes: &[Vec<Event>]) -> Result<Bytes, Error> {
     check_count("atomic writes of a write", atomic_writes.len(), WRITE_ATOMIC_WRITES_MAX)?;
-    let tail = v1::WriteRequest { after: after.map(|after| after.0.cast_signed()), ..Default::default() };
-    let mut len = prefix.len() + tail.encoded_len();
-    for atomic_write in atomic_writes {
-        let body = atomic_write.encoded_len();
+    let after = after.map(|after| after.0.cast_signed());
+    let mut len = prefix.len() + after.map_or(0, |after| encoding::int64::encoded_len(AFTER, &after));
+    for events in atomic_writes {
+        check_atomic_write(events)?;
+        let body = atomic_write_len(events);
         // The wire's form is never smaller than the stored one by more than a few bytes, so that this is the server's check.
         check_count("bytes of an atomic write", body, ATOMIC_WRITE_BYTES_MAX)?;
-        len += 1 + encoded_len_varint(body as u64) + body;
+        len += length_delimited_len(body);
     }
     check_count("bytes of a write", len, WRITE_BYTES_MAX)?;
     let mut buffer = BytesMut::with_capacity(len);
     buffer.extend_from_slice(prefix);
-    tail.encode(&mut buffer).expect("a buffer that grows has room");
-    for atomic_write in atomic_writes {
-        message::encode(ATOMIC_WRITES, atomic_write, &mut buffer);
+    if let Some(after) = after {
+        encoding::int64::encode(AFTER, &after, &mut buffer);
     }
+    for events in atomic_writes {
+        encoding::encode_key(ATOMIC_WRITES, WireType::LengthDelimited, &mut buffer);
+        encoding::encode_varint(atomic_write_len(events) as u64, &mut buffer);
+        for event in events {
+            encode_event(EVENTS, event, &mut buffer);
+        }
+    }
+    debug_assert_eq!(buffer.len(), len, "an event is as long as it says");
     Ok(buffer.freeze())
 }
 
-/// The field number of `cairn.v1.WriteRequest.atomic_writes`.
+// Numbers of fields, as the schema has them: of `cairn.v1.WriteRequest`, and of `cairn.v1.AtomicWrite`.
+const PERSISTENCE_ID: u32 = 1;
+const WRITER_ID: u32 = 2;
+const EPOCH: u32 = 3;
+const AFTER: u32 = 4;
 const ATOMIC_WRITES: u32 = 5;
+const EVENTS: u32 = 1;
+
+/// What a prefix needs beside the names in it, in bytes: two keys with lengths, and a key with a number.
+const PREFIX_BYTES_MAX: usize = 2 * (1 + 2) + 1 + 10;
+
+fn atomic_write_len(events: &[Event]) -> usize {
+    events.iter().map(|event| length_delimited_len(event_len(event))).sum()
+}
 
 fn check_count(what: &'static str, found: usize, limit: usize) -> Result<(), Error> {
     if found > limit {
@@ -196,4 +205,61 @@ pub(crate) fn appended(outcome: WriteOutcome, first: SequenceNumber, last: Seque
 /// Parses a persistence id as the server would.
 pub(crate) fn parse_persistence_id(text: impl Into<String>) -> Result<PersistenceId, Error> {
     Ok(persistence_id(text.into())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    fn payload(id: i32, manifest: &str, bytes: usize) -> Payload {
+        Payload { serializer_id: id, manifest: manifest.to_owned(), bytes: vec![7; bytes].into() }
+    }
+
+    fn write(epoch: Option<u64>, after: Option<u64>, atomic_writes: Vec<Vec<Event>>) -> Write {
+        Write {
+            persistence_id: PersistenceId::new("journal").expect("not blank"),
+            writer: WriterId::new("writer").expect("is text"),
+            epoch: epoch.map(WriterEpoch),
+            after: after.map(SequenceNumber),
+            atomic_writes,
+        }
+    }
+
+    fn generated(write: &Write) -> Vec<u8> {
+        let atomic_write =
+            |events: &Vec<Event>| v1::AtomicWrite { events: events.iter().cloned().map(v1::Event::from).collect() };
+        let request = v1::WriteRequest {
+            persistence_id: write.persistence_id.as_str().to_owned(),
+            writer_id: write.writer.as_str().to_owned(),
+            epoch: write.epoch.map(|epoch| epoch.0.cast_signed()),
+            after: write.after.map(|after| after.0.cast_signed()),
+            atomic_writes: write.atomic_writes.iter().map(atomic_write).collect(),
+        };
+        request.encode_to_vec()
+    }
+
+    #[test]
+    fn a_write_encodes_to_the_bytes_of_the_generated_message() {
+        let plain = NewEvent::from("small").numbered(SequenceNumber(1));
+        let full = NewEvent {
+            payload: payload(-3, "manifest", 70_000),
+            adapter_manifest: "adapter".repeat(60),
+            metadata: Some(payload(9, "", 300)),
+            tags: vec!["a".to_owned(), "b".repeat(200)],
+        };
+        let full = full.numbered(SequenceNumber(1 << 40));
+        let empty = NewEvent::default().numbered(SequenceNumber(2));
+        let cases = [
+            write(None, None, vec![]),
+            write(Some(0), Some(0), vec![vec![plain.clone()]]),
+            write(Some(u64::MAX >> 1), Some(SequenceNumber::MAX.0), vec![vec![plain, empty], vec![full]]),
+        ];
+        for case in cases {
+            assert_eq!(case.encode().expect("is within the limits"), generated(&case));
+        }
+        let unknown_writer = Write { writer: WriterId::default(), ..write(None, None, vec![]) };
+        assert_eq!(unknown_writer.encode().expect("is within the limits"), generated(&unknown_writer));
+    }
 }

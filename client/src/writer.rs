@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_api::v1::{self, pipeline_response::response};
+use cairn_api::v1::pipeline_response::response;
 use cairn_machine::{PersistenceId, SequenceNumber, WriteOutcome, WriterEpoch, WriterId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, Sleep};
@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::pipeline::{Answer, Hears, Pipeline, RequestKind, Submission, Waiter};
 use crate::retry::Retry;
 use crate::router::Target;
-use crate::write::{Appended, NewEvent, appended, atomic_write, encode_write, prefix, write_reply};
+use crate::write::{Appended, NewEvent, appended, encode_write, prefix, write_reply};
 use window::{Entry, Lasts, Outcomes, Problem, Receipt, Step, Window};
 
 pub(crate) use window::Knowledge;
@@ -172,10 +172,11 @@ impl JournalWriter {
     async fn submit_one(&mut self, events: Vec<NewEvent>) -> Result<Submitted, Error> {
         let deadline = self.core.journal.deadline();
         let permit = self.core.journal.client().admit(size_of(&events), deadline).await?;
-        self.core.submit(permit, deadline, |first| {
+        self.core.submit(permit, deadline, |first, prefix| {
             let mut next = first;
-            let encoded = atomic_write(number(events, &mut next)?)?;
-            Ok((vec![encoded], Lasts::One(before(next))))
+            let events = number(events, &mut next)?;
+            let body = encode_write(prefix, Some(before(first)), &[events])?;
+            Ok((body, Lasts::One(before(next))))
         })
     }
 
@@ -183,14 +184,14 @@ impl JournalWriter {
         let size = atomic_writes.iter().map(|events| size_of(events)).sum();
         let deadline = self.core.journal.deadline();
         let permit = self.core.journal.client().admit(size, deadline).await?;
-        self.core.submit(permit, deadline, |first| {
+        self.core.submit(permit, deadline, |first, prefix| {
             let mut next = first;
-            let (mut encoded, mut lasts) = (Vec::with_capacity(atomic_writes.len()), Vec::with_capacity(atomic_writes.len()));
+            let (mut numbered, mut lasts) = (Vec::with_capacity(atomic_writes.len()), Vec::with_capacity(atomic_writes.len()));
             for events in atomic_writes {
-                encoded.push(atomic_write(number(events, &mut next)?)?);
+                numbered.push(number(events, &mut next)?);
                 lasts.push(before(next));
             }
-            Ok((encoded, Lasts::Many(lasts)))
+            Ok((encode_write(prefix, Some(before(first)), &numbered)?, Lasts::Many(lasts)))
         })
     }
 }
@@ -271,13 +272,12 @@ impl Core {
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
         deadline: Instant,
-        encode: impl FnOnce(SequenceNumber) -> Result<(Vec<v1::AtomicWrite>, Lasts), Error>,
+        encode: impl FnOnce(SequenceNumber, &Bytes) -> Result<(Bytes, Lasts), Error>,
     ) -> Result<Submitted, Error> {
         let (waiter, outcome) = oneshot::channel();
         let mut state = self.lock();
         let first = state.window.next()?;
-        let (atomic_writes, lasts) = encode(first)?;
-        let body = encode_write(&self.prefix, Some(before(first)), &atomic_writes)?;
+        let (body, lasts) = encode(first, &self.prefix)?;
         let mut entry = Entry::new(first, lasts, body.clone(), deadline, waiter);
         entry.permit = Some(permit);
         let ticket = state.window.push(entry);

@@ -29,7 +29,7 @@ async fn every_command_tells_unknown_from_unavailable_at_its_deadline() {
         cluster.inject(move |_| fault.clone());
         let outcomes = [
             ("claim", journal.claim().await.map(drop)),
-            ("write", cairn.write(write.clone()).await.map(drop)),
+            ("write", cairn.write(&write).await.map(drop)),
             ("delete", journal.delete_to(SequenceNumber(1), Deletion::Logical).await.map(drop)),
             ("save", journal.save_snapshot(NewSnapshot::default()).await.map(drop)),
             ("delete snapshots", journal.delete_snapshots(Criteria::LATEST).await.map(drop)),

@@ -292,7 +292,7 @@ async fn a_number_that_no_event_can_have_is_refused() {
         atomic_writes: vec![vec![event(number)]],
     };
     for number in [u64::MAX, SequenceNumber::MAX.0 + 1, 0] {
-        assert!(matches!(cairn.write(write(number)).await, Err(Error::Invalid { .. })), "{number}");
+        assert!(matches!(cairn.write(&write(number)).await, Err(Error::Invalid { .. })), "{number}");
     }
     assert!(events(&cairn, "account").await.is_empty());
     let mut writer = cairn.journal("account").unwrap().writer(WriterId::default(), None, SequenceNumber(u64::MAX));
@@ -314,14 +314,14 @@ async fn the_same_writer_sending_the_same_events_again_gets_the_first_answer() {
         after: Some(SequenceNumber(0)),
         atomic_writes: vec![vec![event(1), event(2)], vec![event(5)]],
     };
-    let first = cairn.write(write.clone()).await.unwrap();
+    let first = cairn.write(&write).await.unwrap();
     assert_eq!(first.outcomes.len(), 2);
     assert!(first.outcomes.iter().all(|outcome| matches!(outcome, WriteOutcome::Stored { .. })));
-    assert_eq!(cairn.write(write.clone()).await.unwrap(), first);
+    assert_eq!(cairn.write(&write).await.unwrap(), first);
     // An empty write is a check of what it expects.
     let check = |after| Write { after: Some(SequenceNumber(after)), atomic_writes: Vec::new(), ..write.clone() };
-    assert_eq!(cairn.write(check(5)).await.unwrap().highest, SequenceNumber(5));
-    assert!(matches!(cairn.write(check(4)).await, Err(Error::Conflict { highest: SequenceNumber(5), .. })));
+    assert_eq!(cairn.write(&check(5)).await.unwrap().highest, SequenceNumber(5));
+    assert!(matches!(cairn.write(&check(4)).await, Err(Error::Conflict { highest: SequenceNumber(5), .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ pub trait JournalStore: Send + Sync + 'static {
     /// Stores atomic writes of one journal: each all or none, in order; an outcome for each.
     ///
     /// Akka: `asyncWriteMessages`, `WriteMessagesAsync`, `WriteMessages`, `AtomicWrite`, `preparePersistentBatch`
-    fn write(&self, write: Write) -> Answer<'_, WriteReply>;
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply>;
 
     /// The events with these numbers, in order, at most `max` of them; the deleted ones are left out.
     ///

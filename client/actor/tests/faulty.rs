@@ -40,7 +40,7 @@ async fn highest(store: &impl JournalStore) -> u64 {
 async fn a_write_that_fails_is_not_stored() {
     let store = store();
     store.next(Call::Write, Fault::Fail(unavailable()));
-    assert_eq!(store.write(write(1)).await, Err(unavailable()));
+    assert_eq!(store.write(&write(1)).await, Err(unavailable()));
     assert_eq!(highest(&store).await, 0);
     assert_eq!(store.calls(Call::Write), 1);
 }
@@ -49,9 +49,9 @@ async fn a_write_that_fails_is_not_stored() {
 async fn a_write_whose_answer_is_lost_is_stored_and_stored_once_when_it_is_tried_again() {
     let store = store();
     store.next(Call::Write, Fault::LoseAnswer);
-    assert!(matches!(store.write(write(1)).await, Err(Error::Unknown { .. })));
+    assert!(matches!(store.write(&write(1)).await, Err(Error::Unknown { .. })));
     assert_eq!(highest(&store).await, 1);
-    assert_eq!(store.write(write(1)).await.expect("is stored").highest, SequenceNumber(1));
+    assert_eq!(store.write(&write(1)).await.expect("is stored").highest, SequenceNumber(1));
 }
 
 #[tokio::test]
@@ -60,12 +60,12 @@ async fn faults_that_were_asked_for_come_in_order_before_the_rule_and_end_when_i
     store.inject(|call, _| if call == Call::Write { Fault::Fail(unavailable()) } else { Fault::None });
     store.next(Call::Write, Fault::None);
     store.next(Call::Write, Fault::LoseAnswer);
-    assert!(store.write(write(1)).await.is_ok());
-    assert!(matches!(store.write(write(2)).await, Err(Error::Unknown { .. })));
-    assert_eq!(store.write(write(3)).await, Err(unavailable()));
+    assert!(store.write(&write(1)).await.is_ok());
+    assert!(matches!(store.write(&write(2)).await, Err(Error::Unknown { .. })));
+    assert_eq!(store.write(&write(3)).await, Err(unavailable()));
     assert_eq!(highest(&store).await, 2);
     store.heal();
-    assert!(store.write(write(3)).await.is_ok());
+    assert!(store.write(&write(3)).await.is_ok());
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_refused_write_answers_each_atomic_write_and_stores_none() {
     let store = store();
     let refusal = Refusal::Forgotten;
     store.next(Call::Write, Fault::Refuse(refusal.clone()));
-    let reply = store.write(write(1)).await.expect("is answered");
+    let reply = store.write(&write(1)).await.expect("is answered");
     assert_eq!((reply.highest.0, reply.outcomes), (0, vec![WriteOutcome::Refused(refusal)]));
 }
 
@@ -94,7 +94,7 @@ async fn a_call_is_late_by_as_much_as_was_asked_for_and_silence_never_ends() {
 async fn events_break_off_where_it_was_asked_for() {
     let store = store();
     for number in 1..=5 {
-        store.write(write(number)).await.expect("is stored");
+        store.write(&write(number)).await.expect("is stored");
     }
     store.next(Call::Replay, Fault::BreakEvents(2, unavailable()));
     store.next(Call::Follow, Fault::BreakEvents(2, unavailable()));

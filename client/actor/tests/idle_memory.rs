@@ -61,7 +61,7 @@ impl JournalStore for Empty {
         Box::pin(async move { Ok(Recovered { claim, snapshot: None, events, highest: SequenceNumber(0) }) })
     }
 
-    fn write(&self, _: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, _: &'a Write) -> Answer<'a, WriteReply> {
         unreachable!("nobody writes")
     }
 

@@ -75,7 +75,8 @@ impl JournalStore for Buggy {
         })
     }
 
-    fn write(&self, mut write: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {
+        let mut write = write.clone();
         for event in write.atomic_writes.iter_mut().flatten() {
             match self.bug {
                 Bug::LosesManifests => event.payload.manifest.clear(),
@@ -88,9 +89,8 @@ impl JournalStore for Buggy {
         if self.bug == Bug::ClaimsNothing {
             write.epoch = None;
         }
-        let writing = JournalStore::write(&self.inner, write);
         Box::pin(async move {
-            let mut reply = writing.await?;
+            let mut reply = JournalStore::write(&self.inner, &write).await?;
             if self.bug == Bug::HidesConflicts {
                 let (previous, position, timestamp) = (reply.highest, Position(1), Timestamp(1));
                 reply.outcomes.fill(WriteOutcome::Stored { previous, position, timestamp });

@@ -6,10 +6,12 @@
 //!
 //! Where to start reading: [`v1`] is generated from `proto/cairn/v1/*.proto`, whose comments are the reference; [`failure`] is the
 //! one table from domain error to gRPC code; [`event`], [`write`](mod@write), [`journal`], [`snapshot`] and [`reply`] hold the
-//! conversions; [`v1::StoredEvent`] alone is not generated, and needs none.
+//! conversions; [`v1::StoredEvent`] alone is not generated, and needs none; [`event_codec`] writes and reads events without anything in
+//! between.
 
 pub mod codec;
 pub mod event;
+pub mod event_codec;
 pub mod failure;
 pub mod journal;
 mod number;

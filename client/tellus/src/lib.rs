@@ -124,7 +124,7 @@ impl EventStore for CairnStore {
         // No atomic write at all makes it a check of the expected number.
         let atomic_writes = if numbered.is_empty() { Vec::new() } else { vec![numbered] };
         let write = Write { persistence_id, writer: self.writer(), epoch: None, after: Some(after), atomic_writes };
-        let reply = self.cairn.write(write).await.map_err(failed)?;
+        let reply = self.cairn.write(&write).await.map_err(failed)?;
         let refused = reply.outcomes.into_iter().find_map(|outcome| match outcome {
             WriteOutcome::Refused(refusal) => Some(refusal),
             WriteOutcome::Stored { .. } => None,

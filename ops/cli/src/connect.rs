@@ -25,6 +25,6 @@ impl Target for Cairn {
             after,
             atomic_writes: groups.iter().map(|group| group.events.clone()).collect(),
         };
-        Self::write(self, write).await
+        Self::write(self, &write).await
     }
 }

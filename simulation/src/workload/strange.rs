@@ -71,7 +71,7 @@ async fn send(session: &mut Session, (write, call): (Write, Call)) -> Option<u64
 
 async fn send_once(session: &Session, write: Write, call: Call) -> bool {
     let id = session.recorder.begin(write.persistence_id.as_str(), call);
-    let outcome = session.cairn.write(write).await;
+    let outcome = session.cairn.write(&write).await;
     let is_ok = outcome.is_ok();
     session.recorder.end(id, outcome.map(|reply| Answer::Written(reply.outcomes.into_iter().map(written).collect())));
     is_ok

@@ -160,7 +160,7 @@ mod tests {
                 after: None,
                 atomic_writes: vec![encoded.stored],
             };
-            let reply = cairn.write(write).await.unwrap();
+            let reply = cairn.write(&write).await.unwrap();
             assert!(matches!(reply.outcomes[..], [cairn_client::WriteOutcome::Stored { .. }]), "{reply:?}");
         }
     }

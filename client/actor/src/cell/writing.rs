@@ -52,7 +52,7 @@ pub(super) async fn write_until_known(
     // Whether an earlier try may have taken effect.
     let mut may_be_stored = false;
     loop {
-        let error = match store.write(write.clone()).await {
+        let error = match store.write(&write).await {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };

@@ -113,7 +113,7 @@ impl<S: JournalStore> JournalStore for GuardedStore<S> {
         Box::pin(self.journal(&request.persistence_id).call(effect, self.store.recover(request)))
     }
 
-    fn write(&self, write: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {
         Box::pin(self.journal(&write.persistence_id).call(Effect::Perhaps, self.store.write(write)))
     }
 

@@ -270,7 +270,7 @@ async fn a_store_that_is_away_is_asked_again_when_the_time_is_over() {
     let memory = MemoryCairn::new();
     let store = guarded(&memory);
     let mut states = store.journals()[0].watch();
-    assert_eq!(store.write(write(1)).await.unwrap().outcomes.len(), 1);
+    assert_eq!(store.write(&write(1)).await.unwrap().outcomes.len(), 1);
 
     memory.stop(0);
     for failures in 1..=3 {
@@ -281,14 +281,14 @@ async fn a_store_that_is_away_is_asked_again_when_the_time_is_over() {
     assert_eq!(*states.borrow_and_update(), CircuitState::Open);
 
     memory.start(0);
-    let refused = store.write(write(2)).await.unwrap_err();
+    let refused = store.write(&write(2)).await.unwrap_err();
     assert_eq!(refused, Error::Unavailable { message: "journals: the circuit breaker is open for another 10s".to_owned() });
     assert!(refused.is_definite(), "a call that was not begun took no effect");
     assert_eq!(store.store().highest(&persistence_id()).await, Ok(SequenceNumber(1)), "past the breaker");
 
     tokio::time::advance(seconds(10)).await;
     assert_eq!(store.journals()[0].state(), CircuitState::HalfOpen);
-    assert!(store.write(write(2)).await.is_ok());
+    assert!(store.write(&write(2)).await.is_ok());
     assert_eq!(*states.borrow_and_update(), CircuitState::Closed);
 }
 
@@ -324,14 +324,14 @@ async fn journals_and_snapshots_have_a_breaker_each() {
 async fn an_answer_is_no_failure_whatever_it_says() {
     let memory = MemoryCairn::new();
     let store = guarded(&memory);
-    assert_eq!(store.write(write(1)).await.unwrap().outcomes.len(), 1);
+    assert_eq!(store.write(&write(1)).await.unwrap().outcomes.len(), 1);
     for _ in 0..5 {
         let conflict = Write { after: Some(SequenceNumber(7)), ..write(8) };
-        let answer = store.write(conflict).await;
+        let answer = store.write(&conflict).await;
         let is_stored = matches!(&answer, Ok(reply) if matches!(reply.outcomes[..], [WriteOutcome::Stored { .. }]));
         assert!(!is_stored, "{answer:?}");
         let invalid = Write { atomic_writes: vec![vec![Event::default()]], ..write(1) };
-        assert!(matches!(store.write(invalid).await, Err(Error::Invalid { .. })));
+        assert!(matches!(store.write(&invalid).await, Err(Error::Invalid { .. })));
     }
     assert_eq!((store.journals()[0].state(), store.journals()[0].failures()), (CircuitState::Closed, 0));
 }
@@ -342,7 +342,7 @@ async fn an_unknown_outcome_counts_and_stays_unknown() {
     let store = guarded(&memory);
     memory.inject(|_| Fault::Silence);
     for failures in 1..=3 {
-        assert!(matches!(store.write(write(1)).await, Err(Error::Unknown { .. })));
+        assert!(matches!(store.write(&write(1)).await, Err(Error::Unknown { .. })));
         assert_eq!(store.journals()[0].failures(), failures % 3);
     }
     assert_eq!(store.journals()[0].state(), CircuitState::Open);

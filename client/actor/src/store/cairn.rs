@@ -50,7 +50,7 @@ impl JournalStore for Cairn {
         })
     }
 
-    fn write(&self, write: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {
         Box::pin(Cairn::write(self, write))
     }
 

@@ -12,7 +12,7 @@ impl<S: JournalStore + ?Sized> JournalStore for Arc<S> {
         (**self).recover(request)
     }
 
-    fn write(&self, write: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {
         (**self).write(write)
     }
 

@@ -209,7 +209,7 @@ pub(super) async fn a_write_that_nobody_waits_for_any_more_is_there_after_the_ne
         let writer = first.by(first.store, &format!("writer-{round}-a"));
         let claim = writer.claim().await?;
         let write = claimed(&writer, &claim, vec![event(highest + 1, format!("given up in round {round}"))]);
-        let given_up = unless_given_up(round, writer.store.write(write)).await;
+        let given_up = unless_given_up(round, writer.store.write(&write)).await;
         let next = first.by(examined.subject.second_store(), &format!("writer-{round}-b"));
         let next_claim = next.claim().await?;
         let told = next.highest().await?;
@@ -286,7 +286,7 @@ pub(super) async fn an_atomic_write_that_nobody_waits_for_any_more_is_whole_or_n
         let writer = sample.by(sample.store, &format!("atomic-{round}"));
         let claim = writer.claim().await?;
         let events = (highest + 1..=highest + 30).map(|number| event(number, "whole")).collect();
-        drop(unless_given_up(round, writer.store.write(claimed(&writer, &claim, events))).await);
+        drop(unless_given_up(round, writer.store.write(&claimed(&writer, &claim, events))).await);
         let next = sample.by(examined.subject.second_store(), &format!("next-{round}"));
         next.claim().await?;
         let numbers: Vec<_> =

@@ -118,7 +118,7 @@ impl<'a> Sample<'a> {
 
     /// Writes until the outcome is known.
     pub(super) async fn write(&self, write: &Write) -> Result<WriteReply, Error> {
-        settled(|| self.store.write(write.clone())).await
+        settled(|| self.store.write(write)).await
     }
 
     /// Writes events, each by itself, which must be stored.

@@ -215,7 +215,7 @@ impl<S: JournalStore> JournalStore for FaultyStore<S> {
         })
     }
 
-    fn write(&self, write: cairn_client::Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a cairn_client::Write) -> Answer<'a, WriteReply> {
         match self.fault(Call::Write, &write.persistence_id) {
             Fault::Refuse(refusal) => Box::pin(async move {
                 let highest = self.inner.highest(&write.persistence_id).await?;

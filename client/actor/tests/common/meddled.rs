@@ -170,9 +170,9 @@ impl JournalStore for Meddled {
         })
     }
 
-    fn write(&self, write: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {
         lock(&self.shared.writes).push(write.clone());
-        let fate = lock(&self.shared.write)(&write);
+        let fate = lock(&self.shared.write)(write);
         Box::pin(async move {
             self.shared.gate.acquire().await.expect("never closed").forget();
             meet(fate, JournalStore::write(&self.inner, write)).await

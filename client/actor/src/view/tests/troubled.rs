@@ -82,7 +82,7 @@ impl JournalStore for Troubled {
         JournalStore::recover(&self.cairn, request)
     }
 
-    fn write(&self, write: Write) -> Answer<'_, WriteReply> {
+    fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {
         JournalStore::write(&self.cairn, write)
     }
 
