@@ -1,18 +1,27 @@
 //! The main job, end to end, with processes that are killed: what was imported is exported byte for byte, each event once, from
 //! every node.
 //!
-//! Runs on the built-in sample; `CAIRN_ACCEPTANCE_FILE` names another file of JSON lines to run it on.
+//! Runs on the built-in sample, and beside it an atomic write as large as the largest of its source; `CAIRN_ACCEPTANCE_FILE` names another
+//! file of JSON lines to run it on.
 
 mod support;
 
 use std::io::Write;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{Cluster, Ended, now, pause, wait_for};
 
-/// How long the import is stretched to, so that both kills come while it runs.
+/// How long the import is stretched to at least, so that both kills come while lines are written.
 const IMPORT_TIME: Duration = Duration::from_secs(8);
+/// Events of the large atomic write: as many as the largest commit of the history that the sample is taken from has in one folder.
+const LARGE_WRITE_EVENTS: u64 = 4_151;
+/// A leader is killed when this share of the events is stored; lines beyond the other share, of their bytes, wait until it is back.
+const KILLS: [(f64, f64); 2] = [(0.1, 0.3), (0.8, 0.97)];
+/// Behind which share of the sample's lines the large atomic write comes: between the kills.
+const LARGE_WRITE_BEHIND: f64 = 0.6;
 /// How often lines are handed to the import.
 const FEED_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -20,7 +29,7 @@ const FEED_INTERVAL: Duration = Duration::from_millis(5);
 fn every_imported_event_is_exported_once_though_two_leaders_and_then_all_nodes_are_killed() {
     let text = match std::env::var_os("CAIRN_ACCEPTANCE_FILE") {
         Some(path) => std::fs::read_to_string(&path).expect("the file is there"),
-        None => include_str!("../data/sample.jsonl").to_owned(),
+        None => with_a_large_write(include_str!("../data/sample.jsonl")),
     };
     let total = text.lines().count() as u64;
     let temporary = tempfile::tempdir().expect("a temporary directory");
@@ -32,8 +41,10 @@ fn every_imported_event_is_exported_once_though_two_leaders_and_then_all_nodes_a
     let mut cluster = Cluster::nodes_of(&dir, &endpoints, 3);
     cluster.ready();
 
-    let mut import = spawn_import(&cluster, &text);
-    for share in [0.2, 0.6] {
+    let allowed = Arc::new(AtomicUsize::new(0));
+    let mut import = spawn_import(&cluster, &text, allowed.clone());
+    for (share, held_at) in KILLS {
+        allowed.store((held_at * text.len() as f64) as usize, Ordering::SeqCst);
         let stored = wait_for_position(&cluster, &mut import, (share * total as f64) as u64);
         let leader = leader_of_most(&cluster);
         assert!(import.try_wait().expect("it is our child").is_none(), "the import still runs when a leader is killed");
@@ -42,6 +53,7 @@ fn every_imported_event_is_exported_once_though_two_leaders_and_then_all_nodes_a
         cluster.start_node(leader);
         cluster.ready();
     }
+    allowed.store(text.len(), Ordering::SeqCst);
     let imported: Ended = import.wait_with_output().expect("it is our child").into();
     let imported = imported.json();
     assert_eq!(imported["events"].as_u64(), Some(total));
@@ -53,8 +65,29 @@ fn every_imported_event_is_exported_once_though_two_leaders_and_then_all_nodes_a
     exported_from_every_node(&cluster, &text);
 }
 
-/// An import that gets its lines little by little.
-fn spawn_import(cluster: &Cluster, text: &str) -> Child {
+/// The same lines, and one large atomic write among them.
+fn with_a_large_write(sample: &str) -> String {
+    let lines: Vec<&str> = sample.lines().collect();
+    let begins_a_write = |line: &&str| {
+        let read: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+        read["write"] == read["sequence_number"]
+    };
+    let least = (lines.len() as f64 * LARGE_WRITE_BEHIND) as usize;
+    let at = least + lines[least..].iter().position(begins_a_write).expect("a write begins there");
+    let (before, after) = lines.split_at(at);
+    let line = |number: u64| {
+        let event = format!(r#"{{"file":"{number}.cs","change":"A","blob":"{number:010x}","commit":"17d0f5e4f0"}}"#);
+        format!(
+            r#"{{"persistence_id":"large","sequence_number":{number},"write":1,"timestamp_ms":1388326658000,"event":{event}}}"#
+        )
+    };
+    let large: Vec<String> = (1..=LARGE_WRITE_EVENTS).map(line).collect();
+    let all = before.iter().copied().chain(large.iter().map(String::as_str)).chain(after.iter().copied());
+    all.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// An import that gets its lines little by little, as far as is allowed, in bytes.
+fn spawn_import(cluster: &Cluster, text: &str, allowed: Arc<AtomicUsize>) -> Child {
     let mut import = cluster
         .command(&["-o", "json", "journal", "import", "-"])
         .stdin(Stdio::piped())
@@ -69,7 +102,7 @@ fn spawn_import(cluster: &Cluster, text: &str) -> Child {
             let (begun, mut sent) = (now(), 0);
             while sent < text.len() {
                 let due = (now() - begun).as_secs_f64() / IMPORT_TIME.as_secs_f64() * text.len() as f64;
-                let end = (due as usize).clamp(sent, text.len());
+                let end = (due as usize).min(allowed.load(Ordering::SeqCst)).clamp(sent, text.len());
                 // An import that failed reads no more; its exit code tells.
                 if pipe.write_all(&text.as_bytes()[sent..end]).is_err() {
                     return;
