@@ -52,6 +52,8 @@ mod tests {
 
     use super::*;
 
+    const VERSION_ONE: &[u8] = b"cairn-condemned 1\nit forgot entry 7\nchecksum 770c5e1a\n";
+
     fn checked(fs: &MemoryFs) -> Result<(), StartError> {
         check(fs, Path::new("data")).now_or_never().expect("memory does not wait")
     }
@@ -62,12 +64,18 @@ mod tests {
         fs.create_dir_all(Path::new("data")).now_or_never().expect("no wait").expect("made");
         checked(&fs).expect("nothing is said against it");
         condemn(&fs, Path::new("data"), "it forgot entry 7").now_or_never().expect("no wait");
+        let written =
+            read_file(&fs, &PathBuf::from("data").join(FILE), FILE_BYTES_MAX).now_or_never().expect("no wait").expect("read");
+        assert_eq!(written, VERSION_ONE, "version one is read for ever");
         let refused = checked(&fs).expect_err("condemned");
         assert!(refused.to_string().contains("it forgot entry 7"), "{refused}");
 
         let file =
             fs.open(&PathBuf::from("data").join(FILE), OpenMode::ReadWrite).now_or_never().expect("no wait").expect("there");
-        file.write_at(3, Bytes::from_static(b"?")).now_or_never().expect("no wait").expect("written");
+        file.write_at(3, Bytes::from_static(b"cairn-condemned 1\nit forgot entry 7\nchecksum 770c5e1a\n"))
+            .now_or_never()
+            .expect("no wait")
+            .expect("written");
         let refused = checked(&fs).expect_err("condemned all the same");
         assert!(refused.to_string().contains("damaged"), "{refused}");
     }

@@ -132,6 +132,13 @@ mod tests {
 
     use super::*;
 
+    const VERSION_ONE: &str = "cairn-identity 1\n\
+        cluster 00000000-0000-0000-0000-000000000007\n\
+        node 1\n\
+        birth 00000000-0000-0000-0000-000000000003\n\
+        shards 4\n\
+        checksum 7d12b100\n";
+
     fn settings() -> Settings {
         let mut settings = Settings::default();
         settings.cluster.id = Uuid::from_u128(7);
@@ -173,12 +180,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_flipped_bit_is_found_wherever_it_is() {
+    async fn version_one_is_read_for_ever_and_a_flipped_bit_or_a_cut_is_found() {
         let record = Record {
             identity: Identity { cluster_id: Uuid::from_u128(7), node_id: NodeId(1), birth_id: Uuid::from_u128(3) },
             shards: 4,
         };
-        let good = encode(&record).into_bytes();
+        assert_eq!(encode(&record), VERSION_ONE);
+        let good = VERSION_ONE.as_bytes().to_vec();
         assert_eq!(decode(&good, Path::new("identity")).expect("is good"), record);
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
