@@ -20,14 +20,15 @@ use crate::router::Target;
 /// The events of a journal in order: a stream that goes on by itself after a broken connection.
 ///
 /// A gap between numbers is one that the writer left. Events that are deleted are left out, unless asked for; if the connection breaks
-/// and the next events are deleted meanwhile, the replay ends with [`Error::Gone`], as it is of no one state any more.
+/// and the next events are deleted meanwhile, the replay ends with [`Error::Gone`], as it is of no one state any more. What is written
+/// after it began is not part of it.
 pub struct Replay {
     pub(crate) flow: Flow<ReplayCursor>,
 }
 
 stream_of!(Replay, StoredEvent);
 
-/// How a replay ended.
+/// The state that a replay is of, however often its connection broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayEnd {
     /// The journal's true highest number, whatever was asked for.
@@ -108,22 +109,25 @@ fn bounds(numbers: &impl RangeBounds<u64>) -> (SequenceNumber, SequenceNumber) {
 }
 
 /// Where a replay stands.
+///
+/// Numbers rise, so up to its highest number a state changes by deletions alone. A stream that is opened anew is asked for no more than
+/// that, and goes on with the same events unless some of those that are left have been deleted.
 pub(crate) struct ReplayCursor {
     request: ReplayRequest,
     target: Target,
-    end: Option<ReplayEnd>,
-    /// Whether something of the state that is replayed was handed out: what follows must be of it, too.
+    /// The state that the events are of: as the first stream of which anything was handed out says.
+    state: Option<ReplayEnd>,
+    /// Whether something of that state was handed out: what follows must be of it, too.
     has_begun: bool,
-    /// The stream was opened anew here, and no event has come since.
-    continues_at: Option<SequenceNumber>,
-    /// Where a stream that was opened anew did not go on with the very next number: its writer's gap, or events deleted meanwhile.
-    hole_at: Option<SequenceNumber>,
+    /// Whether the next message is the first of its stream.
+    is_opening: bool,
+    is_done: bool,
 }
 
 impl ReplayCursor {
     pub(crate) fn new(request: ReplayRequest) -> Self {
         let target = request.journal.read_target();
-        Self { request, target, end: None, has_begun: false, continues_at: None, hole_at: None }
+        Self { request, target, state: None, has_begun: false, is_opening: true, is_done: false }
     }
 
     /// The same, after a snapshot that the events belong to.
@@ -131,10 +135,28 @@ impl ReplayCursor {
         Self { has_begun: true, ..self }
     }
 
-    /// Where events may be missing that were there when the replay began, if the watermark at the end is behind that.
-    fn missing_from(&self, end: ReplayEnd) -> Option<SequenceNumber> {
-        let hole_at = self.hole_at.or(self.continues_at)?;
-        (end.deleted_to >= hole_at && !self.request.include_deleted).then_some(hole_at)
+    /// The last number that may still come.
+    fn last(&self) -> SequenceNumber {
+        self.state.map_or(self.request.to, |state| self.request.to.min(state.highest))
+    }
+
+    /// A stream begins, of this state.
+    fn opened(&mut self, state: ReplayEnd) -> Result<(), Error> {
+        self.is_opening = false;
+        let Some(first) = self.state.filter(|_| self.has_begun) else {
+            self.state = Some(state);
+            return Ok(());
+        };
+        let (from, last) = (self.request.from.max(SequenceNumber(first.deleted_to.0 + 1)), self.last());
+        if from <= last && state.deleted_to >= from && !self.request.include_deleted {
+            let message = format!("the connection broke, and events from {from} on were deleted before it was there again");
+            return Err(Error::Gone { message });
+        }
+        if state.highest < last {
+            let message = format!("the connection broke, and the node that goes on is behind: at {} of {last}", state.highest);
+            return Err(Error::Unavailable { message });
+        }
+        Ok(())
     }
 }
 
@@ -155,7 +177,7 @@ impl Cursor for ReplayCursor {
         let request = cairn_api::Replay {
             persistence_id: self.request.journal.persistence_id().clone(),
             from: self.request.from,
-            to: self.request.to,
+            to: self.last(),
             max: self.request.max,
             include_deleted: self.request.include_deleted,
             freshness: self.request.journal.freshness(),
@@ -167,6 +189,10 @@ impl Cursor for ReplayCursor {
     }
 
     fn take(&mut self, message: v1::ReplayResponse) -> Result<Vec<StoredEvent>, Error> {
+        if self.is_opening {
+            let state = message.state.ok_or_else(|| Error::protocol("a replay that does not say of which state it is"))?;
+            self.opened(ReplayEnd { highest: number(state.highest)?, deleted_to: number(state.deleted_to)? })?;
+        }
         let mut events = Vec::with_capacity(message.events.len());
         for event in message.events {
             events.push(stored_event(event)?);
@@ -179,26 +205,17 @@ impl Cursor for ReplayCursor {
             self.request.from = SequenceNumber(last.event.sequence_number.0 + 1);
             self.request.max -= events.len() as u64;
             self.has_begun = true;
-            let continued_at = self.continues_at.take().filter(|at| *at != events[0].event.sequence_number);
-            self.hole_at = self.hole_at.or(continued_at);
         }
-        if let Some(end) = message.end {
-            let end = ReplayEnd { highest: number(end.highest)?, deleted_to: number(end.deleted_to)? };
-            if let Some(from) = self.missing_from(end) {
-                let message = format!("the connection broke, and events from {from} on were deleted before it was there again");
-                return Err(Error::Gone { message });
-            }
-            self.end = Some(end);
-        }
+        self.is_done = message.end.is_some();
         Ok(events)
     }
 
     fn is_done(&self) -> bool {
-        self.end.is_some()
+        self.is_done
     }
 
     fn mark(&self) -> Option<ReplayEnd> {
-        self.end
+        self.state.filter(|_| self.is_done)
     }
 
     /// The end is known behind the last event only.
@@ -212,9 +229,9 @@ impl Cursor for ReplayCursor {
     }
 
     fn broken(&mut self) {
-        let is_complete = self.request.from > self.request.to || self.request.max == 0;
-        if self.has_begun && !is_complete {
-            self.continues_at = Some(self.request.from);
+        self.is_opening = true;
+        if !self.has_begun {
+            self.state = None;
         }
     }
 }

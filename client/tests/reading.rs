@@ -157,6 +157,29 @@ async fn a_replay_that_reconnects_behind_a_deletion_does_not_look_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_reconnects_is_of_the_state_in_which_it_began() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.client();
+    let mut writer = written(&cairn, "account", 2_000).await;
+    let journal = writer.journal().clone();
+    cluster.break_streams_after(Some(1));
+    let mut replay = journal.replay(..).start();
+    let mut events = Vec::new();
+    for _ in 0..600 {
+        events.push(replay.next().await.unwrap().unwrap());
+    }
+    // What was handed out is deleted, and something is written that was not there.
+    journal.delete_to(SequenceNumber(300), Deletion::Permanent).await.unwrap();
+    writer.append("later").await.unwrap();
+    while let Some(event) = replay.next().await.unwrap() {
+        events.push(event);
+    }
+    assert_eq!(numbers(&events), (1..=2_000).collect::<Vec<_>>());
+    let end = replay.end().unwrap();
+    assert_eq!((end.highest, end.deleted_to), (SequenceNumber(2_000), SequenceNumber(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recovery_that_reconnects_behind_a_deletion_does_not_look_whole() {
     let cluster = MemoryCairn::new();
     let cairn = cluster.client();

@@ -309,15 +309,19 @@ async fn changed_in_time(changes: &mut watch::Receiver<u64>) -> Option<bool> {
 struct Replaying {
     world: Arc<World>,
     replay: Replay,
+    state: v1::ReplayEnd,
     deleted_to: SequenceNumber,
     removed_to: SequenceNumber,
+    is_first: bool,
     is_over: bool,
 }
 
 impl Replaying {
     fn new(world: Arc<World>, replay: Replay) -> Self {
-        let HighestReply { deleted_to, removed_to, .. } = Self::head(&world, &replay.persistence_id);
-        Self { world, replay, deleted_to, removed_to, is_over: false }
+        let HighestReply { highest, deleted_to, removed_to, .. } = Self::head(&world, &replay.persistence_id);
+        let state = v1::ReplayEnd { highest: highest.to_wire(), deleted_to: deleted_to.to_wire() };
+        let replay = Replay { to: replay.to.min(highest), ..replay };
+        Self { world, replay, state, deleted_to, removed_to, is_first: true, is_over: false }
     }
 
     fn head(world: &World, persistence_id: &PersistenceId) -> HighestReply {
@@ -351,7 +355,7 @@ impl Replaying {
             self.replay.from = SequenceNumber(last.event.sequence_number.0 + 1);
             self.replay.max -= events.len() as u64;
         }
-        let end = v1::ReplayEnd { highest: head.highest.to_wire(), deleted_to: self.deleted_to.to_wire() };
-        Ok(v1::ReplayResponse { events: wire(events), end: is_last.then_some(end) })
+        let state = std::mem::take(&mut self.is_first).then_some(self.state);
+        Ok(v1::ReplayResponse { events: wire(events), end: is_last.then_some(self.state), state })
     }
 }

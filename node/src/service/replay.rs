@@ -54,7 +54,7 @@ pub(super) async fn open(
     }))
 }
 
-/// Sends the events of a range page by page, the last one with the end.
+/// Sends the events of a range page by page, the first one with the state that they are of, the last one with the end.
 pub(super) async fn events<T>(
     core: &Core,
     shard: &Shard,
@@ -65,6 +65,7 @@ pub(super) async fn events<T>(
     let mut left = range.max;
     let mut from = range.from;
     let mut captured = range.state;
+    let mut is_first = true;
     loop {
         let read = PageRead {
             from,
@@ -80,11 +81,14 @@ pub(super) async fn events<T>(
         left = left.saturating_sub(page.events.len() as u64);
         core.metrics.replayed_events.increment(page.events.len() as u64);
         let next = page.next.filter(|_| left > 0);
-        let end = next
-            .is_none()
-            .then(|| v1::ReplayEnd { highest: watermarks.highest.to_wire(), deleted_to: watermarks.deleted_to.to_wire() });
-        let events = page.events.into_iter().map(Into::into).collect();
-        sink.send(wrap(v1::ReplayResponse { events, end })).await?;
+        let state = v1::ReplayEnd { highest: watermarks.highest.to_wire(), deleted_to: watermarks.deleted_to.to_wire() };
+        let message = v1::ReplayResponse {
+            events: page.events.into_iter().map(Into::into).collect(),
+            end: next.is_none().then_some(state),
+            state: is_first.then_some(state),
+        };
+        sink.send(wrap(message)).await?;
+        is_first = false;
         match next {
             Some(next) => from = next,
             None => return Ok(()),
