@@ -12,7 +12,10 @@ pub(crate) const IN_FLIGHT_REQUEST_BYTES_MIN: usize = 1024;
 /// Requests without an answer on one pipeline before it is given up, as their callers gave up long ago.
 pub(crate) const PIPELINE_WAITING_MAX: usize = 256 * 1024;
 /// How often a pipeline looks for requests that wait too long for an answer.
-pub(crate) const PIPELINE_WATCH_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const PIPELINE_WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// A leader that has said nothing for so long is asked after at the other nodes: it may be gone without its connections having ended.
+/// As long as an election takes about: asked earlier, they would know of no other one.
+pub(crate) const SILENCE_DOUBTED: Duration = Duration::from_millis(300);
 /// A first retry waits about this long, each further one twice as long, up to [`RETRY_DELAY_MAX`].
 pub(crate) const RETRY_DELAY_MIN: Duration = Duration::from_millis(5);
 /// See [`RETRY_DELAY_MIN`].

@@ -19,7 +19,7 @@ use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, FOLLOW_WINDOW_BYTES, FRAME_BYTES, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
     STREAM_WINDOW_BYTES,
 };
-use crate::pipeline::Pipeline;
+use crate::pipeline::{IsDeposed, Pipeline};
 
 /// A node's connections.
 pub(crate) struct Node {
@@ -29,10 +29,16 @@ pub(crate) struct Node {
     follows: Channel,
     pipeline: Mutex<Option<Pipeline>>,
     attempt_timeout: Duration,
+    is_deposed: IsDeposed,
 }
 
 impl Node {
-    pub(crate) fn new(address: &str, connector: &Arc<dyn Connector>, attempt_timeout: Duration) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        address: &str,
+        connector: &Arc<dyn Connector>,
+        attempt_timeout: Duration,
+        is_deposed: IsDeposed,
+    ) -> Result<Arc<Self>, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Error::Invalid { message: format!("address {address:?}: {error}") })?
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -53,6 +59,7 @@ impl Node {
             follows: channel(FOLLOW_WINDOW_BYTES),
             pipeline: Mutex::new(None),
             attempt_timeout,
+            is_deposed,
         }))
     }
 
@@ -65,7 +72,7 @@ impl Node {
         let mut pipeline = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
         match &*pipeline {
             Some(open) if !open.is_closed() => open.clone(),
-            _ => pipeline.insert(Pipeline::open(self.calls.clone(), self.attempt_timeout)).clone(),
+            _ => pipeline.insert(Pipeline::open(self.calls.clone(), self.attempt_timeout, self.is_deposed.clone())).clone(),
         }
     }
 

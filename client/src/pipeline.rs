@@ -7,12 +7,14 @@
 //! - Requests leave in the order in which they were submitted.
 //! - Every submitted request is answered exactly once: by the server, as not sent, or as lost.
 //! - A pipeline that broke stays closed; its successor is a new one.
+//! - A command waits for a silent node no longer than that node may lead: if others say that it leads nothing, its pipeline ends.
 
 mod frame;
 mod waiting;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use cairn_api::MESSAGE_BYTES_MAX;
 use cairn_api::v1::pipeline_response::response;
 use futures::Stream;
+use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -28,7 +31,7 @@ use tonic::transport::Channel;
 
 use crate::attempt::Failed;
 use crate::limits::{
-    PIPELINE_MESSAGE_BYTES_TARGET, PIPELINE_MESSAGE_REQUESTS_MAX, PIPELINE_WAITING_MAX, PIPELINE_WATCH_INTERVAL,
+    PIPELINE_MESSAGE_BYTES_TARGET, PIPELINE_MESSAGE_REQUESTS_MAX, PIPELINE_WAITING_MAX, PIPELINE_WATCH_INTERVAL, SILENCE_DOUBTED,
 };
 use frame::{Frame, PipelineCodec};
 use waiting::Waiting;
@@ -43,6 +46,19 @@ pub(crate) enum RequestKind {
     Claim,
     Highest,
 }
+
+impl RequestKind {
+    /// Whether only a leader carries it out.
+    fn is_for_leader(self) -> bool {
+        match self {
+            Self::Write | Self::Claim => true,
+            Self::Highest => false,
+        }
+    }
+}
+
+/// Asks the other nodes whether this one leads nothing any more.
+pub(crate) type IsDeposed = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Hears the answers to the requests that it numbered by itself.
 pub(crate) trait Hears: Send + Sync {
@@ -78,20 +94,24 @@ pub(crate) struct Submission {
 #[derive(Clone)]
 pub(crate) struct Pipeline {
     queue: mpsc::UnboundedSender<Submission>,
+    /// Whether anything was submitted that only a leader carries out.
+    wants_leader: Arc<AtomicBool>,
 }
 
 impl Pipeline {
-    /// Opens the stream in the background. A request that has no answer after `attempt_timeout` breaks it: a node that does not
-    /// answer is not waited for, its requests go elsewhere.
-    pub(crate) fn open(channel: Channel, attempt_timeout: Duration) -> Self {
+    /// Opens the stream in the background. A request that has no answer after `attempt_timeout` breaks it, and so does a silent node
+    /// that leads nothing any more: it is not waited for, its requests go elsewhere.
+    pub(crate) fn open(channel: Channel, attempt_timeout: Duration, is_deposed: IsDeposed) -> Self {
         // Bounded by the bytes in flight of the client, which every sender is admitted by.
         let (queue, submissions) = mpsc::unbounded_channel();
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let (ended, end) = oneshot::channel();
         let unsent = Arc::new(Mutex::new(Unsent { submissions, spilled: VecDeque::new() }));
         let outbound = Outbound { unsent: unsent.clone(), waiting: waiting.clone(), end: Some(end) };
-        tokio::spawn(run(channel, outbound, unsent, waiting, ended, attempt_timeout));
-        Self { queue }
+        let wants_leader = Arc::new(AtomicBool::new(false));
+        let patience = Patience { attempt_timeout, is_deposed, wants_leader: wants_leader.clone() };
+        tokio::spawn(run(channel, outbound, unsent, waiting, ended, patience));
+        Self { queue, wants_leader }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -100,6 +120,9 @@ impl Pipeline {
 
     /// Submits a request; gives it back if the pipeline is closed.
     pub(crate) fn submit(&self, submission: Submission) -> Result<(), Submission> {
+        if submission.kind.is_for_leader() {
+            self.wants_leader.store(true, Ordering::Relaxed);
+        }
         self.queue.send(submission).map_err(|refused| refused.0)
     }
 
@@ -113,6 +136,14 @@ impl Pipeline {
     }
 }
 
+/// How long a node is waited for.
+struct Patience {
+    attempt_timeout: Duration,
+    is_deposed: IsDeposed,
+    /// See [`Pipeline`].
+    wants_leader: Arc<AtomicBool>,
+}
+
 /// Carries the stream from its opening to its end.
 async fn run(
     channel: Channel,
@@ -120,9 +151,9 @@ async fn run(
     unsent: Arc<Mutex<Unsent>>,
     waiting: Arc<Mutex<Waiting>>,
     ended: oneshot::Sender<()>,
-    attempt_timeout: Duration,
+    patience: Patience,
 ) {
-    let failed = converse(channel, outbound, &waiting, attempt_timeout).await;
+    let failed = converse(channel, outbound, &waiting, patience).await;
     // From here on nothing is sent any more: the outbound half ends first, then those who wait hear of it.
     drop(ended);
     tracing::debug!(reason = failed.message(), "pipeline ended");
@@ -135,23 +166,24 @@ async fn run(
 }
 
 /// Opens the stream and hands out answers until it breaks; says why it did.
-async fn converse(channel: Channel, outbound: Outbound, waiting: &Mutex<Waiting>, attempt_timeout: Duration) -> Failed {
+async fn converse(channel: Channel, outbound: Outbound, waiting: &Mutex<Waiting>, patience: Patience) -> Failed {
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     if let Err(error) = client.ready().await {
         return Failed::NotSent(error.to_string());
     }
     let path = PathAndQuery::from_static("/cairn.v1.Journal/Pipeline");
     let opening = client.streaming(tonic::Request::new(outbound), path, PipelineCodec);
-    let mut watch = Watch::new(waiting, attempt_timeout);
+    let mut watch = Watch::new(waiting, patience);
     let mut answers = match watch.over(opening).await {
-        Some(Ok(response)) => response.into_inner(),
+        Ok(Ok(response)) => response.into_inner(),
         // Requests may have left before the answer's head came.
-        Some(Err(status)) => return lost(&Failed::from_status(&status)),
-        None => return Failed::Lost("no answer in time".to_owned()),
+        Ok(Err(status)) => return lost(&Failed::from_status(&status)),
+        Err(GivenUp(why)) => return Failed::Lost(why.to_owned()),
     };
+    watch.is_open = true;
     loop {
         match watch.over(answers.message()).await {
-            Some(Ok(Some(message))) => {
+            Ok(Ok(Some(message))) => {
                 for response in message.responses {
                     let Ok(waiter) = lock(waiting).take(response.request_id) else {
                         return Failed::Lost(format!("an answer to request {} which is not there", response.request_id));
@@ -165,9 +197,9 @@ async fn converse(channel: Channel, outbound: Outbound, waiting: &Mutex<Waiting>
                     });
                 }
             }
-            Some(Ok(None)) => return Failed::Lost("the node ended the stream".to_owned()),
-            Some(Err(status)) => return lost(&Failed::from_status(&status)),
-            None => return Failed::Lost("no answer in time".to_owned()),
+            Ok(Ok(None)) => return Failed::Lost("the node ended the stream".to_owned()),
+            Ok(Err(status)) => return lost(&Failed::from_status(&status)),
+            Err(GivenUp(why)) => return Failed::Lost(why.to_owned()),
         }
     }
 }
@@ -183,51 +215,92 @@ fn lost(failed: &Failed) -> Failed {
 /// Gives up requests that wait too long for an answer, and the stream if it is silent altogether.
 struct Watch<'a> {
     waiting: &'a Mutex<Waiting>,
-    attempt_timeout: Duration,
+    patience: Patience,
+    /// Whether the node has answered at all; before that its requests may wait for a connection.
+    is_open: bool,
     look_at: Instant,
     heard_at: Instant,
+    /// The question under way whether the node leads nothing any more.
+    doubt: Option<BoxFuture<'static, bool>>,
 }
 
+/// A stream is not waited for any more: why.
+struct GivenUp(&'static str);
+
 impl<'a> Watch<'a> {
-    fn new(waiting: &'a Mutex<Waiting>, attempt_timeout: Duration) -> Self {
+    fn new(waiting: &'a Mutex<Waiting>, patience: Patience) -> Self {
         let now = Instant::now();
-        Self { waiting, attempt_timeout, look_at: now + PIPELINE_WATCH_INTERVAL, heard_at: now }
+        Self { waiting, patience, is_open: false, look_at: now + PIPELINE_WATCH_INTERVAL, heard_at: now, doubt: None }
     }
 
-    /// Waits for the next step of the stream; none if the stream is given up.
-    async fn over<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+    /// Waits for the next step of the stream, unless the stream is given up.
+    async fn over<T>(&mut self, step: impl Future<Output = T>) -> Result<T, GivenUp> {
         let mut step = std::pin::pin!(step);
         loop {
-            let done = tokio::time::timeout_at(self.look_at, &mut step).await;
+            let done = tokio::select! {
+                biased;
+                done = &mut step => Some(done),
+                is_deposed = answer(&mut self.doubt) => {
+                    self.doubt = None;
+                    if is_deposed {
+                        return Err(GivenUp("the node says nothing, and others lead by now"));
+                    }
+                    None
+                }
+                () = tokio::time::sleep_until(self.look_at) => None,
+            };
             let now = Instant::now();
-            if done.is_ok() {
+            if done.is_some() {
                 self.heard_at = now;
+                self.doubt = None;
             }
             if now >= self.look_at {
                 self.look_at = now + PIPELINE_WATCH_INTERVAL;
-                if !self.look(now) {
-                    return None;
-                }
+                self.look(now)?;
             }
-            if let Ok(done) = done {
-                return Some(done);
+            if let Some(done) = done {
+                return Ok(done);
             }
         }
     }
 
-    /// Whether the stream is good for more.
-    fn look(&self, now: Instant) -> bool {
-        let (late, count) = {
+    /// Gives up what is late; an error if the stream is good for no more.
+    fn look(&mut self, now: Instant) -> Result<(), GivenUp> {
+        let silent_for = now.duration_since(self.heard_at);
+        let before = |time: Duration| now.checked_sub(time);
+        let (late, count, is_doubtful) = {
             let mut waiting = lock(self.waiting);
-            let late = now.checked_sub(self.attempt_timeout).map(|since| waiting.give_up_before(since));
-            (late.unwrap_or_default(), waiting.count())
+            let late = before(self.patience.attempt_timeout).map(|since| waiting.give_up_before(since)).unwrap_or_default();
+            let waits_for_leader = if self.is_open {
+                before(SILENCE_DOUBTED).is_some_and(|since| waiting.has_one_for_leader_before(since))
+            } else {
+                self.patience.wants_leader.load(Ordering::Relaxed)
+            };
+            (late, waiting.count(), waits_for_leader && silent_for >= SILENCE_DOUBTED)
         };
         // A node whose other shards answer is not silent: only what is late goes elsewhere.
-        let is_silent = !late.is_empty() && now.duration_since(self.heard_at) >= self.attempt_timeout;
+        let is_silent = !late.is_empty() && silent_for >= self.patience.attempt_timeout;
         for waiter in late {
             waiter.answer(Err(Failed::Lost("no answer in time".to_owned())));
         }
-        !is_silent && count <= PIPELINE_WAITING_MAX
+        if is_silent {
+            return Err(GivenUp("no answer in time"));
+        }
+        if count > PIPELINE_WAITING_MAX {
+            return Err(GivenUp("too much has no answer"));
+        }
+        if is_doubtful && self.doubt.is_none() {
+            self.doubt = Some((self.patience.is_deposed)());
+        }
+        Ok(())
+    }
+}
+
+/// The answer to a question; none comes if none is asked.
+async fn answer(doubt: &mut Option<BoxFuture<'static, bool>>) -> bool {
+    match doubt {
+        Some(doubt) => doubt.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -303,7 +376,7 @@ fn gather(spilled: &mut VecDeque<Submission>, waiting: &Mutex<Waiting>) -> Optio
             spilled.push_front(submission);
             break;
         }
-        let request_id = waiting.put(submission.waiter, now);
+        let request_id = waiting.put(submission.waiter, submission.kind.is_for_leader(), now);
         frame.push(request_id, submission.kind, submission.body);
     }
     Some(frame)
@@ -323,7 +396,7 @@ mod tests {
     #[tokio::test]
     async fn a_pipeline_that_has_ended_takes_nothing_though_its_connection_has_not_noticed() {
         let (queue, submissions) = mpsc::unbounded_channel();
-        let pipeline = Pipeline { queue };
+        let pipeline = Pipeline { queue, wants_leader: Arc::default() };
         let unsent = Arc::new(Mutex::new(Unsent { submissions, spilled: VecDeque::new() }));
         let (_ended, end_of_stream) = oneshot::channel();
         let _outbound = Outbound { unsent: unsent.clone(), waiting: Arc::default(), end: Some(end_of_stream) };

@@ -19,8 +19,9 @@ use crate::attempt::Failed;
 use crate::cairn::deadline_in;
 use crate::connector::Connector;
 use crate::error::Error;
-use crate::limits::{REFRESH_INTERVAL_MIN, STATUS_GRACE, STATUS_TIMEOUT};
+use crate::limits::{REFRESH_INTERVAL_MIN, SILENCE_DOUBTED, STATUS_GRACE, STATUS_TIMEOUT};
 use crate::node::Node;
+use crate::pipeline::IsDeposed;
 use crate::retry::Retry;
 use crate::shard_map::ShardMap;
 
@@ -111,10 +112,9 @@ impl Router {
                 Err(failed) => failed,
                 Ok(node) => {
                     let attempt_deadline = deadline.min(deadline_in(self.attempt_timeout));
-                    let failed = match tokio::time::timeout_at(attempt_deadline, attempt(node.clone())).await {
-                        Ok(Ok(result)) => return Ok(result),
-                        Ok(Err(failed)) => failed,
-                        Err(_) => Failed::Lost(format!("no answer from {} in time", node.address())),
+                    let failed = match self.wait_for(target, node.address(), attempt_deadline, attempt(node.clone())).await {
+                        Ok(result) => return Ok(result),
+                        Err(failed) => failed,
                     };
                     self.note(target, node.address(), &failed);
                     failed
@@ -130,6 +130,42 @@ impl Router {
                 return Err(if may_be_applied { Error::Unknown { message } } else { Error::Unavailable { message } });
             }
         }
+    }
+
+    /// Waits for one try of a call, as long as the node that was asked may be the one to answer it.
+    async fn wait_for<T>(
+        self: &Arc<Self>,
+        target: &Target,
+        address: &str,
+        deadline: Instant,
+        attempt: impl Future<Output = Result<T, Failed>>,
+    ) -> Result<T, Failed> {
+        let mut attempt = std::pin::pin!(attempt);
+        loop {
+            let doubted_at = deadline.min(deadline_in(SILENCE_DOUBTED));
+            if let Ok(result) = tokio::time::timeout_at(doubted_at, &mut attempt).await {
+                return result;
+            }
+            let asked = tokio::time::timeout_at(deadline, self.is_led_elsewhere(target, address));
+            let is_led_elsewhere = tokio::select! {
+                biased;
+                result = &mut attempt => return result,
+                asked = asked => asked,
+            };
+            match is_led_elsewhere {
+                Ok(false) if Instant::now() < deadline => {}
+                Ok(true) => return Err(Failed::Lost(format!("{address} says nothing, and another node leads by now"))),
+                Ok(false) | Err(_) => return Err(Failed::Lost(format!("no answer from {address} in time"))),
+            }
+        }
+    }
+
+    /// Asks around whether another node leads the shard that is meant, if a leader is. What any node can answer, or one alone, is
+    /// waited for.
+    async fn is_led_elsewhere(self: &Arc<Self>, target: &Target, address: &str) -> bool {
+        let Some(shard) = shard_of(&self.map(), target) else { return std::future::pending().await };
+        drop(self.refresh().await);
+        self.map().is_led_elsewhere(shard, address)
     }
 
     /// The node that can serve a call, as far as is known; asks around if it is not known.
@@ -219,7 +255,7 @@ impl Router {
         round
     }
 
-    async fn ask_around(&self) {
+    async fn ask_around(self: &Arc<Self>) {
         let addresses = self.map().addresses();
         let mut asked: FuturesUnordered<_> =
             addresses.into_iter().map(|address| async { (self.status_of(&address).await, address) }).collect();
@@ -244,7 +280,7 @@ impl Router {
     }
 
     /// What one node knows of the cluster.
-    pub(crate) async fn status_of(&self, address: &str) -> Result<StatusResponse, Failed> {
+    pub(crate) async fn status_of(self: &Arc<Self>, address: &str) -> Result<StatusResponse, Failed> {
         let mut cluster = self.node(address)?.cluster();
         match tokio::time::timeout(STATUS_TIMEOUT, cluster.status(StatusRequest {})).await {
             Ok(Ok(status)) => Ok(status.into_inner()),
@@ -259,18 +295,33 @@ impl Router {
     }
 
     /// The connections to an address.
-    pub(crate) fn node(&self, address: &str) -> Result<Arc<Node>, Failed> {
+    pub(crate) fn node(self: &Arc<Self>, address: &str) -> Result<Arc<Node>, Failed> {
         if let Some(node) = self.nodes().get(address) {
             return Ok(node.clone());
         }
-        let node =
-            Node::new(address, &self.connector, self.attempt_timeout).map_err(|error| Failed::NotSent(error.to_string()))?;
+        let node = Node::new(address, &self.connector, self.attempt_timeout, self.is_deposed(address))
+            .map_err(|error| Failed::NotSent(error.to_string()))?;
         let known = self.map().addresses();
         let mut nodes = self.nodes();
         // Connections to nodes that left the cluster go.
         nodes.retain(|kept, _| known.contains(kept) || kept == address);
         // Another caller may have been faster.
         Ok(nodes.entry(address.to_owned()).or_insert(node).clone())
+    }
+
+    /// Asks around whether the node at an address leads nothing any more.
+    fn is_deposed(self: &Arc<Self>, address: &str) -> IsDeposed {
+        // Nodes belong to the router.
+        let (router, address) = (Arc::downgrade(self), address.to_owned());
+        Arc::new(move || {
+            let (router, address) = (router.upgrade(), address.clone());
+            let asked = async move {
+                let Some(router) = router else { return false };
+                drop(router.refresh().await);
+                router.map().is_deposed(&address)
+            };
+            asked.boxed()
+        })
     }
 
     pub(crate) fn random_u64(&self) -> u64 {

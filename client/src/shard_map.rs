@@ -58,6 +58,17 @@ impl ShardMap {
         (!is_suspected).then_some(leader.address.as_str())
     }
 
+    /// Whether the leaders of all shards are other nodes than the one at this address.
+    pub(crate) fn is_deposed(&self, address: &str) -> bool {
+        !self.shards.is_empty() && self.shards.iter().all(|shard| shard.as_ref().is_some_and(|leader| leader.address != address))
+    }
+
+    /// Whether the leader of a shard is another node than the one at this address.
+    pub(crate) fn is_led_elsewhere(&self, shard: ShardId, address: &str) -> bool {
+        let leader = self.shards.get(usize::from(shard.0)).and_then(Option::as_ref);
+        leader.is_some_and(|leader| leader.address != address)
+    }
+
     /// Some address for what any node can answer.
     pub(crate) fn any(&self) -> Option<String> {
         let addresses = self.addresses();
@@ -196,6 +207,24 @@ mod tests {
         assert_eq!(leader(&map), Some("node-3:1"));
         map.learn(&status(2, 2, 9)).unwrap();
         assert_eq!(leader(&map), Some("node-2:1"));
+    }
+
+    #[test]
+    fn a_node_is_deposed_once_others_lead_all_that_is_led() {
+        let of_two = |node_id, leaders: [u64; 2], term| {
+            let state = |shard, leader| Shard { shard, leader, term, ..Shard::default() };
+            let shard_states = vec![state(0, leaders[0]), state(1, leaders[1])];
+            StatusResponse { shards: 2, shard_states, ..status(node_id, 0, 0) }
+        };
+        let mut map = ShardMap::new(vec!["node-1:1".to_owned()]);
+        assert!(!map.is_deposed("node-1:1"), "nothing is known");
+        map.learn(&of_two(1, [1, 1], 7)).unwrap();
+        assert!(!map.is_deposed("node-1:1"));
+        map.learn(&of_two(2, [2, 1], 8)).unwrap();
+        assert!(!map.is_deposed("node-1:1"), "it leads the other shard");
+        assert!(map.is_led_elsewhere(ShardId(0), "node-1:1") && !map.is_led_elsewhere(ShardId(1), "node-1:1"));
+        map.learn(&of_two(3, [2, 3], 9)).unwrap();
+        assert!(map.is_deposed("node-1:1") && !map.is_deposed("node-3:1"));
     }
 
     #[test]

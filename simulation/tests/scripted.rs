@@ -1,10 +1,12 @@
 //! Scripts of users: what they ask for happens when they ask, and what goes wrong ends the test with everything that is needed to go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cairn_client::Error;
 use cairn_simulation::{Cluster, Cut, Detail, Fault, Loss, Report, Simulation, Who};
+use tokio::time::Instant;
 
 type Ended = Result<(), Box<dyn std::error::Error>>;
 
@@ -49,6 +51,44 @@ fn without_a_quorum_the_outcome_is_unknown_and_with_it_the_cluster_serves_again(
         cluster.ready().await;
         Ok(())
     });
+}
+
+/// Takes the leader away under a writer as if its machine were gone: nothing tells the client. How long it takes until an event is
+/// acknowledged: the writer's next one, and the first one of a client that comes then.
+fn gaps_of(seed: u64) -> [Duration; 2] {
+    let gaps = Arc::new(Mutex::new([Duration::ZERO; 2]));
+    let seen = gaps.clone();
+    Simulation::new(seed).run(|cluster| async move {
+        let client = || cluster.client_builder().attempt_timeout(Duration::from_secs(20)).build();
+        let mut account = client()?.journal("account-1")?.claim().await?;
+        for _ in 0..100 {
+            account.append("before").await?;
+        }
+        let lost = cluster.crash(Who::Leader(0)).await;
+        let begun = Instant::now();
+        let writer = async {
+            account.append("after").await?;
+            Ok::<_, Error>(begun.elapsed())
+        };
+        let newcomer = async {
+            client()?.journal("account-2")?.claim().await?.append("first").await?;
+            Ok::<_, Error>(begun.elapsed())
+        };
+        let (writer, newcomer) = tokio::try_join!(writer, newcomer)?;
+        *seen.lock().expect("nobody panics while holding it") = [writer, newcomer];
+        cluster.restart(lost).await;
+        Ok(())
+    });
+    *gaps.lock().expect("nobody panics while holding it")
+}
+
+#[test]
+fn a_leader_whose_machine_is_gone_is_waited_for_until_another_one_leads_and_not_until_the_try_ends() {
+    let mut gaps: Vec<_> = (1..=10).flat_map(gaps_of).collect();
+    gaps.sort_unstable();
+    // Where two followers stand at the same time, an election takes another round.
+    let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+    assert!(median <= Duration::from_millis(1_200) && longest <= Duration::from_secs(4), "{gaps:?}");
 }
 
 #[test]

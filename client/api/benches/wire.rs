@@ -137,7 +137,7 @@ fn replaying(criterion: &mut Criterion) {
         let stored: Vec<StoredEvent> = stored.collect();
         let to_wire = |events: Vec<StoredEvent>| v1::ReplayResponse {
             events: events.into_iter().map(v1::StoredEvent::from).collect(),
-            end: None,
+            ..Default::default()
         };
         let page = to_wire(stored.clone());
         let back: Vec<StoredEvent> =

@@ -18,6 +18,7 @@ pub(super) struct Waiting {
 struct Place {
     /// None if it was given up.
     waiter: Option<Waiter>,
+    is_for_leader: bool,
     since: Instant,
 }
 
@@ -26,8 +27,8 @@ pub(super) struct NoSuchRequest;
 
 impl Waiting {
     /// Gives a waiter its request id.
-    pub(super) fn put(&mut self, waiter: Waiter, since: Instant) -> u64 {
-        let place = Some(Place { waiter: Some(waiter), since });
+    pub(super) fn put(&mut self, waiter: Waiter, is_for_leader: bool, since: Instant) -> u64 {
+        let place = Some(Place { waiter: Some(waiter), is_for_leader, since });
         if let Some(id) = self.free.pop() {
             self.places[usize::try_from(id).expect("ids are indexes")] = place;
             return id;
@@ -47,6 +48,11 @@ impl Waiting {
     /// How many requests have no answer.
     pub(super) fn count(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+
+    /// Whether somebody waits for the answer to a request which only a leader carries out, and which left before a moment.
+    pub(super) fn has_one_for_leader_before(&self, moment: Instant) -> bool {
+        self.places.iter().flatten().any(|place| place.is_for_leader && place.waiter.is_some() && place.since < moment)
     }
 
     /// Gives up the requests that left before a moment.
