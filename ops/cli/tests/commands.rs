@@ -139,7 +139,7 @@ fn a_tail_shows_what_is_there_and_what_comes() {
 #[test]
 fn snapshots_are_saved_loaded_listed_and_deleted() {
     let cluster = Cluster::start();
-    let large: Vec<u8> = (0..3 * 1024 * 1024 + 17).map(|index: u32| (index % 251) as u8).collect();
+    let large: Vec<u8> = (0..64 * 1024 * 1024 + 17).map(|index: u32| (index % 251) as u8).collect();
     cluster.run_with_input(&["snapshot", "save", "s", "7", "-"], b"small").ok();
     cluster.run_with_input(&["snapshot", "save", "s", "9", "-", "--timestamp", "123"], &large).ok();
     let listed = cluster.run(&["-o", "json", "snapshot", "ls", "s"]).json();
