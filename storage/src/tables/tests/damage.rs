@@ -16,7 +16,8 @@ use crate::fjall_engine::{FjallEngine, FjallSettings};
 /// Bytes hit in each file, spread evenly.
 const HITS: usize = 3;
 
-fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+/// All files below a directory.
+pub(super) fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("lists") {
         let path = entry.expect("lists").path();
         if path.is_dir() { files(&path, found) } else { found.push(path) }
@@ -40,7 +41,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// fjall's own journal: large, and empty, as it is never written to.
-fn is_journal(path: &Path) -> bool {
+pub(super) fn is_journal(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "jnl")
 }
 
