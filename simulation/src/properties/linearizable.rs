@@ -46,8 +46,8 @@ fn beginning(mut done: Vec<Done>, count_max: usize) -> Vec<Done> {
         }
         let step = match operation.step {
             Step::Stored { previous, first, last, .. } => Step::MayStore { after: Some(previous), first, last },
-            Step::Deleted { to, .. } => Step::MayDelete { to },
-            Step::Edges { .. } => return None,
+            Step::Deletes { to } => Step::MayDelete { to },
+            Step::Edges { .. } | Step::Told { .. } => return None,
             step @ (Step::MayStore { .. } | Step::MayDelete { .. } | Step::End) => step,
         };
         Some(Done { ended: None, step, ..operation })
@@ -71,8 +71,10 @@ enum Step {
     MayStore { after: Option<u64>, first: u64, last: u64 },
     /// Both edges were read.
     Edges { highest: u64, deleted_to: Option<u64> },
-    /// It deleted, and was told the watermark.
-    Deleted { to: u64, told: u64 },
+    /// It deleted.
+    Deletes { to: u64 },
+    /// It was told the watermark: by the last of its tries, while an earlier one may have deleted already, and others between the two.
+    Told { deleted_to: u64 },
     /// It may have deleted.
     MayDelete { to: u64 },
     /// All operations whose outcome is known have ended: what has not happened yet never does.
@@ -120,7 +122,8 @@ fn applied(step: Step, state: Edges) -> Option<Edges> {
             let fits = highest == state.highest && deleted_to.is_none_or(|to| to == state.deleted_to);
             fits.then_some(state)
         }
-        Step::Deleted { to, told } => Some(deleted(to)).filter(|next| next.deleted_to == told),
+        Step::Deletes { to } => Some(deleted(to)),
+        Step::Told { deleted_to } => (deleted_to == state.deleted_to).then_some(state),
         Step::MayDelete { to } => Some(deleted(to)).filter(|next| *next != state),
         Step::End => Some(Edges { ended: true, ..state }),
     }
@@ -155,6 +158,11 @@ fn search(done: Vec<Done>) -> Verdict {
     }
 }
 
+/// A deletion that was acknowledged: of everything up to what it was told, where that is less than was asked for.
+fn deleted(began: u128, ended: Option<u128>, to: u64, told: u64) -> [Done; 2] {
+    [Step::Deletes { to: to.min(told) }, Step::Told { deleted_to: told }].map(|step| Done { began, ended, step })
+}
+
 fn operations(evidence: &Evidence<'_>, journal: &Journal<'_>) -> Vec<Done> {
     let mut done = Vec::new();
     let twins = crate::evidence::by_stamp(journal);
@@ -185,12 +193,12 @@ fn operations(evidence: &Evidence<'_>, journal: &Journal<'_>) -> Vec<Done> {
         done.push(Done { began, ended, step });
     }
     for deletion in &journal.deletions {
+        let began = deletion.began.as_nanos();
         let ended = deletion.ended.filter(|_| deletion.told.is_some()).map(|ended| ended.as_nanos());
-        let step = match deletion.told {
-            Some(told) => Step::Deleted { to: deletion.to, told },
-            None => Step::MayDelete { to: deletion.to },
-        };
-        done.push(Done { began: deletion.began.as_nanos(), ended, step });
+        match deletion.told {
+            Some(told) => done.extend(deleted(began, ended, deletion.to, told)),
+            None => done.push(Done { began, ended, step: Step::MayDelete { to: deletion.to } }),
+        }
     }
     for seen in journal.highest_seen.iter().filter(|seen| seen.is_exact) {
         let same = |other: &&crate::evidence::Seen| other.operation == seen.operation && other.is_exact;
@@ -235,11 +243,29 @@ mod tests {
 
     #[test]
     fn a_deletion_is_clamped_and_never_taken_back() {
-        let deleted = |told| done(2, Some(3), Step::Deleted { to: 9, told });
         let edges = |deleted_to| done(4, Some(5), Step::Edges { highest: 1, deleted_to: Some(deleted_to) });
-        assert_eq!(search(vec![done(0, Some(1), stored(0)), deleted(1), edges(1)]), Verdict::Linearizable);
-        assert_eq!(search(vec![done(0, Some(1), stored(0)), deleted(9), edges(9)]), Verdict::NotLinearizable);
-        assert_eq!(search(vec![done(0, Some(1), stored(0)), deleted(1), edges(0)]), Verdict::NotLinearizable);
+        let history = |told, seen| {
+            let [deletes, is_told] = deleted(2, Some(3), 9, told);
+            vec![done(0, Some(1), stored(0)), deletes, is_told, edges(seen)]
+        };
+        assert_eq!(search(history(1, 1)), Verdict::Linearizable);
+        assert_eq!(search(history(9, 9)), Verdict::NotLinearizable);
+        assert_eq!(search(history(1, 0)), Verdict::NotLinearizable);
+    }
+
+    #[test]
+    fn a_deletion_that_is_tried_again_is_told_what_others_deleted_meanwhile() {
+        let edges = |at, deleted_to| done(at, Some(at + 1), Step::Edges { highest: 9, deleted_to: Some(deleted_to) });
+        let history = |seen_before: u64, told: u64| {
+            let all = Step::Stored { previous: 0, first: 1, last: 9, may_repeat: false };
+            let mut history = vec![done(0, Some(1), all), edges(4, seen_before), edges(8, 6)];
+            history.extend(deleted(2, Some(11), 3, told));
+            history.extend(deleted(6, Some(7), 6, 6));
+            history
+        };
+        assert_eq!(search(history(3, 6)), Verdict::Linearizable, "its first try had deleted");
+        assert_eq!(search(history(0, 6)), Verdict::Linearizable, "the last one did");
+        assert_eq!(search(history(3, 7)), Verdict::NotLinearizable, "nobody deleted so much");
     }
 
     #[test]
