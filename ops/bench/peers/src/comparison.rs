@@ -48,6 +48,10 @@ impl Measure {
     pub const OTHERS: Self = lower("others' processors", |sample| Some(sample.usage?.others_processors));
     /// Disk of one event on one node.
     pub const DISK: Self = lower("disk B per event and node", |sample| sample.disk_bytes_per_event);
+    /// What the servers take at rest.
+    pub const IDLE: Self = lower("% of a processor at rest", |sample| sample.idle_percent);
+    /// How long a killed node takes until it serves again.
+    pub const RESTART: Self = lower("s until it serves again", |sample| sample.restart_seconds);
     /// How long a storm lasts.
     pub const STORM: Self = lower("s until all are recovered", |sample| sample.storm_seconds);
     /// How long a writer waits when the leader dies.
@@ -59,7 +63,9 @@ impl Measure {
     #[must_use]
     pub fn headline(point: Point) -> Self {
         match point {
+            Point::Idle => Self::IDLE,
             Point::Disk => Self::DISK,
+            Point::Restart => Self::RESTART,
             Point::Storm => Self::STORM,
             Point::Failover => Self::WAIT,
             _ => Self::EVENTS,

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::plan::Point;
+
+/// Of others nobody says when exactly a node serves again.
+pub(crate) const NOT_RESTARTED: &str = "not measured";
 
 /// Why a system takes no part: for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +45,8 @@ pub trait Contender: Send + Sync {
     fn version(&self) -> Result<String, Skipped>;
 
     /// Why it does not do this work; none if it does.
-    fn lacks(&self, _point: Point) -> Option<&'static str> {
-        None
+    fn lacks(&self, point: Point) -> Option<&'static str> {
+        (point == Point::Restart).then_some(NOT_RESTARTED)
     }
 
     /// Starts a cluster with its data in an empty folder, and waits until it serves.
@@ -78,6 +81,11 @@ pub trait System: Send + Sync {
 
     /// Kills the leader with SIGKILL: of several, the node that leads most.
     async fn kill_leader(&self) -> Result<()>;
+
+    /// Kills a node with SIGKILL, starts it again, and waits until it serves; how long that took from its start on.
+    async fn restart_node(&self) -> Result<Duration> {
+        bail!(NOT_RESTARTED)
+    }
 
     /// Stops every process and waits for it.
     async fn stop(&self);

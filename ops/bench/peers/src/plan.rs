@@ -15,7 +15,9 @@ const LARGE_BYTES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Point {
-    /// What an event takes on disk, once everything has settled. First: nothing else is stored yet.
+    /// What the servers take of a processor while nobody asks them for anything. First: nothing is left over from a load.
+    Idle,
+    /// What an event takes on disk, once everything has settled. Before all load: nothing else is stored yet.
     Disk,
     /// One writer of small events.
     #[value(name = "append-1")]
@@ -47,6 +49,8 @@ pub enum Point {
     Mixed,
     /// All journals are read at once while others write.
     Storm,
+    /// A node of a million events is killed and started again, five times: how long until it serves, in the median.
+    Restart,
     /// The leader is killed under load. Last: the killed node stays dead.
     Failover,
 }
@@ -107,6 +111,8 @@ impl fmt::Display for Point {
             return write!(f, "append, {writers}{of}, {payload_bytes} B");
         }
         f.write_str(match self {
+            Self::Idle => "at rest",
+            Self::Restart => "a node killed and started again",
             Self::Disk => "disk per event and node, settled",
             Self::Highest => "highest sequence number, 128 clients",
             Self::ReplayOne => "replay of one long journal",
@@ -119,7 +125,7 @@ impl fmt::Display for Point {
 }
 
 /// How much there is to read, and what the disk is judged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sizes {
     /// Events of the one long journal.
     pub long_events: usize,
@@ -131,16 +137,28 @@ pub struct Sizes {
     pub disk_events: usize,
     /// How many clients ask for highest numbers at the same time.
     pub highest_clients: usize,
+    /// Events that are stored when a node is killed and started again.
+    pub restart_events: usize,
+    /// How long the servers are left alone to see what they take at rest, in seconds.
+    pub idle_seconds: f64,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { long_events: 10_000, journals: 1_000, journal_events: 100, disk_events: 300_000, highest_clients: 128 }
+        Self {
+            long_events: 10_000,
+            journals: 1_000,
+            journal_events: 100,
+            disk_events: 300_000,
+            highest_clients: 128,
+            restart_events: 1_000_000,
+            idle_seconds: 15.0,
+        }
     }
 }
 
 /// A whole run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The points, in order.
     pub points: Vec<Point>,
@@ -168,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn the_disk_is_first_and_the_kill_is_last() {
+    fn what_needs_an_empty_cluster_is_first_and_the_kill_is_last() {
         let points = Point::value_variants();
-        assert_eq!((points.first(), points.last()), (Some(&Point::Disk), Some(&Point::Failover)));
+        assert_eq!((points.first(), points.last()), (Some(&Point::Idle), Some(&Point::Failover)));
         assert!(points.is_sorted(), "points are sorted before they run");
     }
 }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ pub struct Server {
     name: String,
     log: PathBuf,
     stop_signal: Signal,
-    id: u32,
+    /// How it is started, and again.
+    command: Mutex<Command>,
+    id: AtomicU32,
     child: Mutex<Option<Child>>,
 }
 
@@ -37,15 +40,31 @@ impl Server {
         let name = name.into();
         let output =
             OpenOptions::new().create(true).append(true).open(&log).with_context(|| format!("open {}", log.display()))?;
-        let child = command
+        command
             // Ctrl-C in a terminal goes to a whole process group: servers are stopped by us.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("share the log")?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("start {name}: {}", command.get_program().display()))?;
-        Ok(Self { name, log, stop_signal: Signal::TERM, id: child.id(), child: Mutex::new(Some(child)) })
+            .stderr(output);
+        let server = Self {
+            name,
+            log,
+            stop_signal: Signal::TERM,
+            command: Mutex::new(command),
+            id: AtomicU32::new(0),
+            child: Mutex::new(None),
+        };
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Starts it as before, after it was killed.
+    pub fn start_again(&self) -> Result<()> {
+        let mut command = self.command.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = command.spawn().with_context(|| format!("start {}: {}", self.name, command.get_program().display()))?;
+        self.id.store(child.id(), Ordering::Relaxed);
+        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        Ok(())
     }
 
     /// Is asked to stop with this signal instead of SIGTERM.
@@ -56,7 +75,7 @@ impl Server {
 
     /// Its process.
     pub fn id(&self) -> u32 {
-        self.id
+        self.id.load(Ordering::Relaxed)
     }
 
     /// An error with its last log lines if it has ended.
@@ -80,7 +99,7 @@ impl Server {
 
     fn ask_to_stop(&self) {
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(_), Some(pid)) = (child.as_ref(), pid(self.id)) {
+        if let (Some(_), Some(pid)) = (child.as_ref(), pid(self.id())) {
             // It may just have ended by itself, which is what is wanted.
             let _ = kill_process(pid, self.stop_signal);
         }
@@ -100,8 +119,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let pid = pid(self.id());
         if let Some(child) = self.child.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            if let Some(pid) = pid(self.id) {
+            if let Some(pid) = pid {
                 let _ = kill_process_group(pid, Signal::KILL);
             }
             let _ = child.kill();

@@ -80,6 +80,10 @@ pub struct Sample {
     pub usage: Option<Usage>,
     /// Bytes on disk of one event on one node.
     pub disk_bytes_per_event: Option<f64>,
+    /// Of one processor, in percent, what the servers took at rest.
+    pub idle_percent: Option<f64>,
+    /// From the start of a killed node until it serves, in seconds: the median of several.
+    pub restart_seconds: Option<f64>,
     /// From the first read of the storm to the last event of the last journal, in seconds.
     pub storm_seconds: Option<f64>,
     /// The loss of the leader.

@@ -13,6 +13,7 @@ use crate::failover::Record;
 use crate::machine::{Machine, ProcessorTime, disk_bytes, memory_bytes};
 use crate::plan::{Append, Plan, Point};
 use crate::report::{ContenderReport, ContenderSamples, Flow, PointReport, Report, Sample, Usage};
+use crate::statistics;
 use crate::work::{self, Appenders, Library};
 
 /// How long data may take to settle.
@@ -21,6 +22,9 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
 const SIZE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a leader is under load before it is killed, beside the warm-up.
 const BEFORE_KILL: Duration = Duration::from_secs(1);
+
+/// How often a node is killed and started again.
+const RESTARTS: usize = 5;
 
 /// Is told how a run goes on.
 pub trait Observer {
@@ -181,7 +185,9 @@ impl Turn<'_> {
                 let meter = Meter::start(warm_up, duration);
                 measured(system, None, Some(&meter), work::ask_highest(system, &point.name(), clients, &meter)).await
             }
+            (Point::Idle, _) => self.measure_idle(system).await,
             (Point::Disk, _) => self.measure_disk(system).await,
+            (Point::Restart, _) => self.measure_restart(system).await,
             _ => {
                 let record: Record = work::lose_leader(system, &point.name(), warm_up + BEFORE_KILL, duration).await?;
                 Ok(Sample { failover: Some(record.outcome()), ..Sample::default() })
@@ -193,6 +199,26 @@ impl Turn<'_> {
         let appenders = Appenders::new(system, &point.name(), append).await?;
         let meter = Meter::start(self.plan.warm_up, self.plan.duration);
         measured(system, Some(&meter), None, appenders.append(append, &meter)).await
+    }
+
+    async fn measure_idle(&self, system: &Arc<dyn System>) -> Result<Sample> {
+        // What a start leaves to do is done by then.
+        tokio::time::sleep(self.plan.calm).await;
+        let servers = system.servers();
+        let (before, begun) = (ProcessorTime::read(&servers)?, Instant::now());
+        tokio::time::sleep(Duration::from_secs_f64(self.plan.sizes.idle_seconds)).await;
+        let (after, seconds) = (ProcessorTime::read(&servers)?, begun.elapsed().as_secs_f64());
+        let idle_percent = 100.0 * (after.servers - before.servers) / seconds;
+        Ok(Sample { idle_percent: Some(idle_percent), ..Sample::default() })
+    }
+
+    async fn measure_restart(&self, system: &Arc<dyn System>) -> Result<Sample> {
+        work::append_events(system, &Point::Restart.name(), self.plan.sizes.restart_events).await?;
+        let mut seconds = Vec::with_capacity(RESTARTS);
+        for _ in 0..RESTARTS {
+            seconds.push(system.restart_node().await?.as_secs_f64());
+        }
+        Ok(Sample { restart_seconds: statistics::median(&seconds), ..Sample::default() })
     }
 
     async fn measure_disk(&self, system: &Arc<dyn System>) -> Result<Sample> {

@@ -55,7 +55,12 @@ fn sections() -> Vec<Section> {
                 ("longest time without any acknowledgement, ms".to_owned(), Point::Failover, Measure::SILENCE),
             ],
         },
+        Section {
+            title: "A node is killed and started again",
+            rows: vec![("s until it serves, a million events stored".to_owned(), Point::Restart, Measure::RESTART)],
+        },
         Section { title: "CPU seconds for a thousand events", rows: cost.concat() },
+        Section { title: "CPU at rest", rows: vec![("all servers, % of one processor".to_owned(), Point::Idle, Measure::IDLE)] },
         Section {
             title: "Space",
             rows: vec![

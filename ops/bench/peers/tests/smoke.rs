@@ -9,7 +9,15 @@ use cairn_bench_peers::{Contender, Observer, Plan, Point, RealDisk, Report, Samp
 use clap::ValueEnum;
 
 /// Small enough for a debug build on a busy machine.
-const SIZES: Sizes = Sizes { long_events: 250, journals: 20, journal_events: 10, disk_events: 320, highest_clients: 8 };
+const SIZES: Sizes = Sizes {
+    long_events: 250,
+    journals: 20,
+    journal_events: 10,
+    disk_events: 320,
+    highest_clients: 8,
+    restart_events: 320,
+    idle_seconds: 0.3,
+};
 
 /// One cluster at a time: together they would only wait for each other.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -74,6 +82,13 @@ async fn check(name: SystemName) {
         if point.point == Point::Disk {
             let bytes = sample.disk_bytes_per_event.expect("it is measured");
             assert!((0.0..1_000_000.0).contains(&bytes), "{bytes} B an event");
+        }
+        if point.point == Point::Idle {
+            let percent = sample.idle_percent.expect("it is measured");
+            assert!((0.0..1_000.0).contains(&percent), "{percent} % of a processor");
+        }
+        if point.point == Point::Restart {
+            assert!(sample.restart_seconds.is_some_and(|seconds| seconds > 0.0), "{sample:?}");
         }
         if let Some(usage) = sample.usage.filter(|_| report.contenders[0].is_system) {
             assert!(usage.servers_memory_bytes.is_some_and(|bytes| bytes > 1_000_000), "{usage:?}");

@@ -15,10 +15,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_client::v1::StatusResponse;
 use cairn_client::{JournalWriter, NewEvent};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::contender::{Contender, Skipped, System, Writer};
-use crate::process::{Server, free_ports, stop_all, until_ready, version_of};
+use crate::plan::Point;
+use crate::process::{LOOK_INTERVAL, READY_DEADLINE, Server, free_ports, stop_all, until_ready, version_of};
 
 /// Variables that would change every node.
 const VARIABLE_PREFIX: &str = "CAIRN_";
@@ -57,6 +59,10 @@ impl Contender for Cairn {
         version_of(binary, "--version").ok_or_else(|| Skipped(format!("{} does not run", binary.display())))
     }
 
+    fn lacks(&self, _: Point) -> Option<&'static str> {
+        None
+    }
+
     async fn start(&self, dir: &Path) -> Result<Arc<dyn System>> {
         let binary = self.binary.as_ref().context("no binary")?;
         let ports = free_ports::<9>()?;
@@ -83,8 +89,7 @@ impl Contender for Cairn {
         let client = until_ready("Cairn serves", &servers, async || {
             let client = cairn_client::Cairn::connect(addresses.clone()).await?.with_deadline(Duration::from_secs(60));
             for address in addresses {
-                let status = client.cluster().at(address).status().await?;
-                ensure!(status.not_ready.is_empty(), "node {}: {}", status.node_id, status.not_ready.join(", "));
+                let status = ready_status(&client, address).await?;
                 ensure!(status.shard_states.iter().all(|shard| shard.leader != 0), "a shard has no leader");
             }
             Ok(client)
@@ -176,9 +181,32 @@ impl System for Cluster {
         self.servers[leader].kill()
     }
 
+    async fn restart_node(&self) -> Result<Duration> {
+        let (server, address) = (&self.servers[0], &self.addresses[0]);
+        server.kill()?;
+        let started = Instant::now();
+        server.start_again()?;
+        let client = self.client()?;
+        let served = async {
+            while ready_status(client, address).await.is_err() {
+                server.still_runs()?;
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+            Ok(started.elapsed())
+        };
+        tokio::time::timeout(READY_DEADLINE, served).await.context("the node does not serve again")?
+    }
+
     async fn stop(&self) {
         stop_all(&self.servers).await;
     }
+}
+
+/// A node's status, if it serves.
+async fn ready_status(client: &cairn_client::Cairn, address: &str) -> Result<StatusResponse> {
+    let status = client.cluster().at(address).status().await?;
+    ensure!(status.not_ready.is_empty(), "node {}: {}", status.node_id, status.not_ready.join(", "));
+    Ok(status)
 }
 
 struct Claimed(JournalWriter);

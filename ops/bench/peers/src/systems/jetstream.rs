@@ -24,7 +24,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use crate::contender::{Contender, Skipped, System, Writer};
+use crate::contender::{Contender, NOT_RESTARTED, Skipped, System, Writer};
 use crate::plan::Point;
 use crate::process::{Server, find_program, free_ports, stop_all, until_ready, version_of};
 
@@ -107,6 +107,9 @@ impl Contender for Jetstream {
     }
 
     fn lacks(&self, point: Point) -> Option<&'static str> {
+        if point == Point::Restart {
+            return Some(NOT_RESTARTED);
+        }
         // It reads as the other one does, and to fill its journals would take minutes.
         (self.sync == Sync::BeforeTheAnswer && point.append().is_none()).then_some("as unsynced")
     }

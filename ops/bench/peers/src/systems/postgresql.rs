@@ -21,7 +21,7 @@ use rustix::process::Signal;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
-use crate::contender::{Contender, Skipped, System, Writer};
+use crate::contender::{Contender, NOT_RESTARTED, Skipped, System, Writer};
 use crate::plan::Point;
 use crate::process::{Server, find_program, free_ports, run, stop_all, until_ready, version_of};
 
@@ -83,7 +83,11 @@ impl Contender for Postgresql {
     }
 
     fn lacks(&self, point: Point) -> Option<&'static str> {
-        (point == Point::Failover).then_some("no automatic failover")
+        match point {
+            Point::Failover => Some("no automatic failover"),
+            Point::Restart => Some(NOT_RESTARTED),
+            _ => None,
+        }
     }
 
     async fn start(&self, dir: &Path) -> Result<Arc<dyn System>> {
