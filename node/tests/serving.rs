@@ -38,6 +38,24 @@ async fn the_same_write_again_gets_its_first_answer_and_another_one_conflicts() 
 }
 
 #[tokio::test]
+async fn a_large_message_of_tagged_events_is_stored() {
+    let cluster = Cluster::of_founders(1, 1).await;
+    let leader = cluster.leader(0).await;
+    let tagged = |number, bytes| v1::Event { tags: vec!["green".to_owned()], ..common::event(number, &vec![7; bytes]) };
+    let request = |events: Vec<v1::Event>| v1::WriteRequest {
+        atomic_writes: vec![v1::AtomicWrite { events }],
+        after: None,
+        ..write_request("account-1", 1, b"")
+    };
+    let large = request(vec![tagged(1, 64 * 1024)]);
+    let many = request((2..=101).map(|number| tagged(number, 1024)).collect());
+    for (write, highest) in [(large, 1), (many, 101)] {
+        let stored = cluster.journal(leader).write(write).await.expect("is stored").into_inner();
+        assert_eq!(stored.highest, highest);
+    }
+}
+
+#[tokio::test]
 async fn a_follower_names_the_leader() {
     let cluster = Cluster::of_founders(3, 1).await;
     let (leader, follower) = (cluster.leader(0).await, cluster.follower(0).await);

@@ -170,7 +170,10 @@ fn count(mut message: &[u8], repeated: &[Repeated], left: &mut usize) -> Result<
         let Some(found) = repeated.iter().find(|repeated| repeated.field == field) else { continue };
         if wire_type == WireType::LengthDelimited {
             *left = left.checked_sub(found.bytes).ok_or_else(too_many)?;
-            count(held, found.inside, left)?;
+            // A string, or what holds nothing that is counted, is no message to walk over.
+            if !found.inside.is_empty() {
+                count(held, found.inside, left)?;
+            }
         }
     }
     Ok(())
@@ -189,7 +192,7 @@ mod tests {
     use crate::v1::{AtomicWrite, Event, PipelineRequest, WriteRequest, pipeline_request};
 
     fn write(atomic_writes: usize, events: usize, tags: usize) -> WriteRequest {
-        let event = Event { sequence_number: 1, tags: vec![String::new(); tags], ..Event::default() };
+        let event = Event { sequence_number: 1, tags: vec!["green".to_owned(); tags], ..Event::default() };
         let atomic_write = AtomicWrite { events: vec![event; events] };
         WriteRequest { persistence_id: "a".into(), atomic_writes: vec![atomic_write; atomic_writes], ..WriteRequest::default() }
     }
