@@ -25,6 +25,11 @@ use crate::stamp::Stamp;
 
 pub use recorder::Recorder;
 
+/// How likely an event is to be a large one: some in each world.
+const LARGE_CHANCE: f64 = 0.001;
+/// Padding of a large event, in bytes: most of these do not fit a frame, and are looked over by the codec before they are read.
+const LARGE_PADDING_MAX: u32 = 160 * 1024;
+
 /// Tells all clients when to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Until(Arc<AtomicBool>);
@@ -132,7 +137,11 @@ impl Session {
     }
 
     pub(crate) fn stamp(&mut self, operation: u32, index: usize) -> Stamp {
-        let padding = if self.dice.chance(0.1) { self.load.padding_max } else { self.load.padding_max / 10 };
+        let padding = match () {
+            () if self.dice.chance(LARGE_CHANCE) => LARGE_PADDING_MAX,
+            () if self.dice.chance(0.1) => self.load.padding_max,
+            () => self.load.padding_max / 10,
+        };
         let padding = u32::try_from(self.dice.number(0, u64::from(padding))).expect("is small");
         Stamp { client: self.client, operation, index: u16::try_from(index).expect("few in an operation"), padding, fold: None }
     }
