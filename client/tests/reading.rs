@@ -157,6 +157,24 @@ async fn a_replay_that_reconnects_behind_a_deletion_does_not_look_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn large_events_come_in_messages_that_a_client_takes() {
+    let cairn = MemoryCairn::new().client();
+    let mut writer = cairn.journal("account").unwrap().claim().await.unwrap();
+    for _ in 0..100 {
+        writer.append(vec![7; 100 * 1024]).await.unwrap();
+    }
+    let journal = writer.journal();
+    assert_eq!(journal.replay(..).start().collect_all().await.unwrap().len(), 100);
+    assert_eq!(journal.replay(..).max(50).start().collect_all().await.unwrap().len(), 50);
+    let shard = journal.slice().shard(cairn.shards().await.unwrap());
+    let (mut follow, mut all) = (journal.follow(1), cairn.follow_shard(shard, Position(0)).start());
+    for number in 1..=100 {
+        assert_eq!(follow.next().await.unwrap().unwrap().event.sequence_number.0, number);
+        assert_eq!(all.next().await.unwrap().unwrap().stored.position.0, number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_that_reconnects_is_of_the_state_in_which_it_began() {
     let cluster = MemoryCairn::new();
     let cairn = cluster.client();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cairn_api::event_codec::event_len;
 use cairn_api::v1::journal_server::Journal;
 use cairn_api::v1::pipeline_request::request;
 use cairn_api::v1::pipeline_response::{Response as Answer, response};
@@ -22,6 +23,8 @@ use super::world::{Trouble, World};
 
 /// Events in one message.
 const MESSAGE_EVENTS_MAX: usize = 256;
+/// A message ends with the event with which it reaches so many bytes: far below what a receiver takes, with the largest event too.
+const MESSAGE_BYTES_TARGET: usize = 1024 * 1024;
 /// Messages that a stream holds ready.
 const MESSAGES_READY_MAX: usize = 4;
 
@@ -120,7 +123,8 @@ impl Journal for JournalService {
                             break Ok(v1::FollowResponse { events: Vec::new(), followed_to });
                         }
                     }
-                    Ok(events) => {
+                    Ok(mut events) => {
+                        cut(&mut events, |stored| stored);
                         let last = events.last().expect("not empty").event.sequence_number;
                         follow.from = SequenceNumber(last.0 + 1);
                         break Ok(v1::FollowResponse { events: wire(events), followed_to: last.to_wire() });
@@ -276,11 +280,25 @@ fn wire(events: Vec<StoredEvent>) -> Vec<v1::StoredEvent> {
 }
 
 /// The next events of a shard that match; none if there is nothing new.
+/// Keeps of some events those that fit one message; whether these are all.
+fn cut<T>(events: &mut Vec<T>, stored: impl Fn(&T) -> &StoredEvent) -> bool {
+    let mut bytes = 0;
+    let past_target = events.iter().position(|event| {
+        bytes += event_len(&stored(event).event);
+        bytes >= MESSAGE_BYTES_TARGET
+    });
+    let kept = past_target.map_or(events.len(), |last| last + 1);
+    let is_whole = kept == events.len();
+    events.truncate(kept);
+    is_whole
+}
+
 fn shard_events(world: &World, follow: &mut FollowShard) -> Result<Option<v1::FollowShardResponse>, Failure> {
     let from = Position(follow.after.0 + 1);
-    let events = world
+    let mut events = world
         .look_at_shard(follow.shard, |store| store.events_from_position(from, MESSAGE_EVENTS_MAX))?
         .map_err(|error| Failure::new(Reason::Damaged, error.to_string()))?;
+    cut(&mut events, |(_, stored)| stored);
     let Some((_, last)) = events.last() else { return Ok(None) };
     follow.after = last.position;
     let matches = |persistence_id: &PersistenceId, stored: &StoredEvent| {
@@ -350,7 +368,8 @@ impl Replaying {
         for stored in &mut events {
             stored.deleted = stored.event.sequence_number <= self.deleted_to;
         }
-        let is_last = events.len() < MESSAGE_EVENTS_MAX;
+        let is_short = events.len() < MESSAGE_EVENTS_MAX;
+        let is_last = cut(&mut events, |stored| stored) && is_short;
         if let Some(last) = events.last() {
             self.replay.from = SequenceNumber(last.event.sequence_number.0 + 1);
             self.replay.max -= events.len() as u64;
