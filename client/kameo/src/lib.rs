@@ -5,16 +5,17 @@
 //!
 //! Invariants
 //! - Both end together. A behaviour that fails ends its kameo actor as a panic does, so that kameo's supervision decides what comes next;
-//!   one that is done ends it normally. What a stopping actor was sent is persisted before `wait_for_shutdown_result` returns;
-//!   `wait_for_shutdown` returns earlier, when the mailbox is closed.
+//!   one that is done ends it normally, whatever it is told after that. What a stopping actor was sent is persisted before
+//!   `wait_for_shutdown_result` returns; `wait_for_shutdown` returns earlier, when the mailbox is closed.
 //! - Nothing is restarted twice: the behaviour's own supervision is off.
 
-use cairn_actor::{ActorKind, ActorRef, ActorSystem, AskError, Behavior, ReplyTo, StopReason, Supervision};
+use cairn_actor::{ActorKind, ActorRef, ActorSystem, AskError, Behavior, ReplyTo, StopReason, Supervision, TellError};
 use kameo::Actor;
 use kameo::actor::WeakActorRef;
 use kameo::error::ActorStopReason;
-use kameo::message::{Context, Message};
-use kameo::reply::{DelegatedReply, Reply};
+use kameo::mailbox::{MailboxReceiver, Signal};
+use kameo::message::{BoxMessage, Context, Message};
+use kameo::reply::{BoxReplySender, DelegatedReply, Reply, ReplyError};
 
 /// What a persistent actor is started with.
 pub struct Setup<B: Behavior> {
@@ -60,30 +61,59 @@ impl<C, R> Ask<C, R> {
 pub enum PersistentError {
     /// It has no lawful persistence id.
     NotStarted(String),
+    /// The behaviour's mailbox has no room, and its kind refuses then. Whoever tells, and does not ask, hears nothing of it.
+    Full,
     /// The behaviour has ended.
     Ended(StopReason),
 }
-
-/// Sent to itself when the behaviour has ended.
-struct Ended(StopReason);
 
 impl<B: Behavior> Actor for Persistent<B> {
     type Args = Setup<B>;
     type Error = PersistentError;
 
-    async fn on_start(setup: Setup<B>, myself: kameo::actor::ActorRef<Self>) -> Result<Self, PersistentError> {
+    async fn on_start(setup: Setup<B>, _: kameo::actor::ActorRef<Self>) -> Result<Self, PersistentError> {
         let Setup { system, kind, persistence_id } = setup;
         let actor = system.spawn(&kind.supervision(Supervision::STOP), persistence_id);
         let actor = actor.map_err(|error| PersistentError::NotStarted(error.to_string()))?;
-        let (watched, myself) = (actor.clone(), myself.downgrade());
-        tokio::spawn(async move {
-            let reason = watched.stopped().await;
-            if let Some(myself) = myself.upgrade() {
-                // An actor that is gone needs no word of it.
-                drop(myself.tell(Ended(reason)).await);
-            }
-        });
         Ok(Self { actor })
+    }
+
+    /// A message, or that the behaviour has ended. Not told by a message: nothing that outlives a restart by a supervisor could send one,
+    /// as the next incarnation is known by another reference.
+    async fn next(
+        &mut self,
+        _: WeakActorRef<Self>,
+        mailbox: &mut MailboxReceiver<Self>,
+    ) -> Result<Option<Signal<Self>>, PersistentError> {
+        tokio::select! {
+            biased;
+            signal = mailbox.recv() => Ok(signal),
+            reason = self.actor.stopped() => match reason {
+                StopReason::Done => Ok(None),
+                // To kameo an error here is a panic.
+                failed => Err(PersistentError::Ended(failed)),
+            },
+        }
+    }
+
+    /// That a command was not taken is an error, which to kameo is a panic where nobody asked. It need not be a failure: of a full
+    /// mailbox the actor recovers, and a behaviour that is done ends normally.
+    async fn on_message(
+        &mut self,
+        message: BoxMessage<Self>,
+        myself: kameo::actor::ActorRef<Self>,
+        reply: Option<BoxReplySender>,
+        stop: &mut bool,
+    ) -> Result<(), Box<dyn ReplyError>> {
+        let Err(error) = message.handle_dyn(self, myself, reply, stop).await else { return Ok(()) };
+        match error.downcast_ref() {
+            Some(PersistentError::Full) => Ok(()),
+            Some(PersistentError::Ended(StopReason::Done)) => {
+                *stop = true;
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     /// The behaviour handles what it was sent before, then it stops too.
@@ -100,7 +130,8 @@ impl<B: Behavior> Message<Tell<B::Command>> for Persistent<B> {
     async fn handle(&mut self, Tell(command): Tell<B::Command>, _: &mut Context<Self, Self::Reply>) -> Self::Reply {
         match self.actor.tell(command).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(PersistentError::Ended(self.actor.stopped().await)),
+            Err(TellError::Full(_)) => Err(PersistentError::Full),
+            Err(TellError::Stopped(_)) => Err(PersistentError::Ended(self.actor.stopped().await)),
         }
     }
 }
@@ -118,23 +149,9 @@ where
         context.spawn(async move {
             match sent {
                 Ok(()) => answer.await.map_err(|_| AskError::NoAnswer),
-                Err(_) => Err(AskError::Stopped),
+                Err(TellError::Full(_)) => Err(AskError::Full),
+                Err(TellError::Stopped(_)) => Err(AskError::Stopped),
             }
         })
-    }
-}
-
-impl<B: Behavior> Message<Ended> for Persistent<B> {
-    type Reply = Result<(), PersistentError>;
-
-    async fn handle(&mut self, Ended(reason): Ended, context: &mut Context<Self, Self::Reply>) -> Self::Reply {
-        match reason {
-            StopReason::Done => {
-                context.stop();
-                Ok(())
-            }
-            // An error that nobody takes is a panic to kameo.
-            failed => Err(PersistentError::Ended(failed)),
-        }
     }
 }
