@@ -11,7 +11,7 @@
 
 use std::marker::PhantomData;
 
-use cairn_actor::{ActorKind, ActorSystem, Behavior, ManualRecovery, Recovery, StopReason, Supervision};
+use cairn_actor::{ActorKind, ActorSystem, Behavior, ManualRecovery, Recovery, StopReason, Supervision, TellError};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 /// What a persistent actor is started with.
@@ -89,14 +89,18 @@ where
 
     async fn handle(
         &self,
-        _: ActorRef<B::Command>,
+        myself: ActorRef<B::Command>,
         command: B::Command,
         running: &mut Running<B>,
     ) -> Result<(), ActorProcessingErr> {
         match running.actor.tell(command).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(format!("the behaviour has ended: {:?}", running.actor.stopped().await).into()),
+            Ok(()) => {}
+            // Whoever asked is told so, as the command is dropped.
+            Err(TellError::Full(_)) => tracing::warn!(persistence_id = %running.actor.persistence_id(), "no room for a command"),
+            // `post_stop` says whether that is a failure.
+            Err(TellError::Stopped(_)) => myself.stop(None),
         }
+        Ok(())
     }
 
     /// The behaviour handles what it was sent before, then it stops too.
