@@ -18,12 +18,14 @@ use account::{Account, Branch, Command, Event, State, account_name};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 const BRANCHES: usize = 2;
-const PAYMENTS_OF_A_BRANCH: u64 = 60;
+const PAYMENTS_OF_A_BRANCH: usize = 60;
 const ACCOUNTS: u64 = 4;
 /// How long a branch waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last payments may take to arrive once all is healed.
 const SETTLED_MAX: Duration = Duration::from_secs(120);
+/// Of the payments of a world, so many are acknowledged at least: one that serves nobody loses nothing, and proves nothing.
+const ACKNOWLEDGED_MIN: usize = BRANCHES * PAYMENTS_OF_A_BRANCH / 3;
 
 /// Names of payments that were acknowledged.
 type Acknowledged = Arc<Mutex<BTreeSet<String>>>;
@@ -36,33 +38,37 @@ pub(crate) fn main() {
         for number in 1..BRANCHES {
             let (acknowledged, all_have_paid) = (acknowledged.clone(), all_have_paid.clone());
             simulation = simulation.client(move |cluster| async move {
-                branch(cluster, number, acknowledged).await?;
+                pay(&cluster, &open(&cluster), number, acknowledged).await?;
                 all_have_paid.wait().await;
                 Ok(())
             });
         }
         let (last, all) = (acknowledged.clone(), acknowledged.clone());
         let report = simulation.run(move |cluster| async move {
-            branch(cluster.clone(), BRANCHES, last).await?;
+            let here = open(&cluster);
+            pay(&cluster, &here, BRANCHES, last).await?;
             all_have_paid.wait().await;
             cluster.heal().await;
-            settle(&open(&cluster).accounts).await?;
+            settle(&here.accounts).await?;
             audit(&cluster, &all).await
         });
         let payments = acknowledged.lock().expect("nobody panicked").len();
+        assert!(payments >= ACKNOWLEDGED_MIN, "seed {seed}: only {payments} payments were acknowledged");
+        let struck: u64 = report.faults.values().sum();
+        assert!(struck > 0, "seed {seed}: nothing went wrong, so that nothing is proved");
         println!("seed {seed}: {payments} payments acknowledged, the total is right; faults: {:?}", report.faults);
     }
 }
 
 /// Pays until it has tried often enough, whatever happens.
-async fn branch(cluster: Cluster, number: usize, acknowledged: Acknowledged) -> Ended {
-    let (here, mut dice) = (open(&cluster), cluster.dice("payments"));
+async fn pay(cluster: &Cluster, here: &Branch, number: usize, acknowledged: Acknowledged) -> Ended {
+    let mut dice = cluster.dice("payments");
     for payment in 0..PAYMENTS_OF_A_BRANCH {
         let (from, to, amount) = (dice.number(1, ACCOUNTS), dice.number(1, ACCOUNTS), dice.number(1, 40));
         let name = format!("{number}/{payment}");
-        let pay = |reply_to| Command::Pay { name: name.clone(), to: account_name(to), amount, reply_to };
+        let command = |reply_to| Command::Pay { name: name.clone(), to: account_name(to), amount, reply_to };
         // No answer says nothing of the payment: it may be made or not, but not by half.
-        if let Ok(true) = here.accounts.get(account_name(from))?.ask(PATIENCE, pay).await {
+        if let Ok(true) = here.accounts.get(account_name(from))?.ask(PATIENCE, command).await {
             acknowledged.lock().expect("nobody panicked").insert(name);
         }
         tokio::time::sleep(dice.time(Duration::from_millis(50), Duration::from_millis(1_500))).await;
@@ -70,7 +76,7 @@ async fn branch(cluster: Cluster, number: usize, acknowledged: Acknowledged) -> 
     Ok(())
 }
 
-/// The accounts as one process has them.
+/// The accounts as one process has them. Once a process: its seed is the same each time, and two systems must not share one.
 fn open(cluster: &Cluster) -> Branch {
     let seed = cluster.dice("accounts").number(0, u64::MAX);
     Branch::open(&ActorSystem::builder(cluster.client()).seed(seed).build())
