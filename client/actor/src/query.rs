@@ -193,7 +193,8 @@ impl ReadJournal {
         persistence_ids::live(&self.cairn).await
     }
 
-    /// The names of all journals that hold or held an event now, each once, after a name if one is given.
+    /// The names of all journals that hold or held an event now, each once, in bytewise order, after a name if one is given. Read
+    /// page by page, as they are taken.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if no node answers.

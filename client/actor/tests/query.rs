@@ -114,6 +114,7 @@ mod events_by_persistence_id {
         assert_eq!(texts(events).await, ["d-4"]);
     }
 
+    /// How little is sent ahead of what is taken is measured in `query_pull.rs`.
     #[tokio::test(start_paused = true)]
     async fn events_wait_until_they_are_taken() {
         let world = world();
@@ -341,6 +342,66 @@ mod events_by_slices {
         }
         let all = world.read.current_events_by_slices(None, 0..=1023, &Offset::START).await.expect("begins");
         assert_eq!(texts(all).await.len(), 60);
+    }
+
+    /// Whose, which one.
+    fn key(envelope: &Envelope<StoredEvent>) -> (PersistenceId, SequenceNumber) {
+        (envelope.persistence_id.clone(), envelope.sequence_number)
+    }
+
+    /// Journals in the lower and in the upper half of the slices, as many of each.
+    fn halves(count: usize) -> [Vec<String>; 2] {
+        [0..=511, 512..=1023].map(|slices| {
+            let names = (0..).map(|index| format!("Account|{index}"));
+            names.filter(|name| slices.contains(&ReadJournal::slice_of(&id(name)))).take(count).collect()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn existing_events_are_found_and_then_new_ones_of_the_slices_and_the_entity_type_alone() {
+        let world = world();
+        let [lower, upper] = halves(6);
+        for name in lower.iter().chain(&upper) {
+            world.persist_numbered(name, 1..=2).await;
+        }
+        let mut events = world.read.events_by_slices(Some("Account"), 0..=511, &Offset::START).await.expect("begins");
+        let mut seen: Vec<_> = take(&mut events, 12).await.iter().map(key).collect();
+        assert_silent(&mut events).await;
+        for name in upper.iter().chain(&lower) {
+            world.persist_numbered(name, 3..=3).await;
+        }
+        let other = neighbours(1).remove(0);
+        world.persist_numbered(&other, 1..=3).await;
+        seen.extend(take(&mut events, 6).await.iter().map(key));
+        assert_silent(&mut events).await;
+        for name in &lower {
+            let numbers: Vec<_> = seen.iter().filter(|(of, _)| of.as_str() == name).map(|(_, number)| number.0).collect();
+            assert_eq!(numbers, [1, 2, 3], "{name} in order, each once");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_after_an_offset_gives_the_rest_both_current_and_live() {
+        let world = world();
+        let [lower, upper] = halves(4);
+        for number in 1..=3 {
+            for name in lower.iter().chain(&upper) {
+                world.persist_numbered(name, number..=number).await;
+            }
+        }
+        let all = world.read.current_events_by_slices(Some("Account"), 0..=1023, &Offset::START).await.expect("begins");
+        let all: Vec<_> = all.try_collect().await.expect("is read");
+        assert_eq!(all.len(), 24);
+        for (index, envelope) in all.iter().enumerate() {
+            let expected: BTreeSet<_> = all[index + 1..].iter().map(key).collect();
+            let current = world.read.current_events_by_slices(Some("Account"), 0..=1023, &envelope.offset).await.expect("begins");
+            let current: Vec<_> = current.map_ok(|envelope| key(&envelope)).try_collect().await.expect("is read");
+            assert_eq!((current.len(), current.into_iter().collect()), (expected.len(), expected.clone()), "{}", envelope.offset);
+            let mut live = world.read.events_by_slices(Some("Account"), 0..=1023, &envelope.offset).await.expect("begins");
+            let seen: BTreeSet<_> = take(&mut live, expected.len()).await.iter().map(key).collect();
+            assert_eq!(seen, expected, "live after {}", envelope.offset);
+            assert_silent(&mut live).await;
+        }
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use cairn_client::{Cairn, JournalWriter, NewEvent, PersistenceId, SequenceNumber
 use cairn_node::Network;
 use common::{Cluster, client_address};
 use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinHandle;
 
 /// Shards of the cluster: each with a leader of its own.
 const SHARDS: u16 = 4;
@@ -53,18 +54,51 @@ fn set(keys: &[Key]) -> BTreeSet<Key> {
     keys.iter().cloned().collect()
 }
 
+/// The rounds of writing around all kills.
+const ROUNDS: usize = KILLS as usize * 2;
+
+/// Takes so many events on a task of its own, whatever happens meanwhile.
+fn reading(mut events: Envelopes, count: usize) -> JoinHandle<Vec<Envelope<StoredEvent>>> {
+    tokio::spawn(async move { events.by_ref().take(count).try_collect().await.expect("is read") })
+}
+
+/// Each journal's events came once, in order, and these.
+fn assert_each_once_in_order(seen: &[Envelope<StoredEvent>], numbers: impl Iterator<Item = u64> + Clone) {
+    let keys: Vec<_> = seen.iter().map(key).collect();
+    assert_eq!(set(&keys).len(), keys.len(), "each once");
+    for index in 0..JOURNALS {
+        let name = format!("account-{index}");
+        let found = keys.iter().filter(|(of, _)| of.as_str() == name).map(|(_, number)| number.0);
+        assert!(found.clone().eq(numbers.clone()), "{name} in order: {:?}", found.collect::<Vec<_>>());
+    }
+}
+
+/// Asked after the offset of an event, a question gives just the events behind that one.
+async fn assert_resumes(seen: &[Envelope<StoredEvent>], step: usize, after: impl AsyncFn(&Offset) -> Envelopes) {
+    let keys: Vec<_> = seen.iter().map(key).collect();
+    for (index, envelope) in seen.iter().enumerate().step_by(step) {
+        let rest: Vec<_> = after(&envelope.offset).await.map_ok(|envelope| key(&envelope)).try_collect().await.expect("is read");
+        assert_eq!((rest.len(), set(&rest)), (seen.len() - index - 1, set(&keys[index + 1..])), "after {}", envelope.offset);
+    }
+}
+
 #[tokio::test]
-async fn a_live_tag_stream_outlives_killed_leaders_and_resumes_from_every_offset() {
+async fn live_streams_of_a_tag_of_slices_and_of_a_journal_outlive_killed_leaders_and_resume() {
     let mut cluster = Cluster::of_founders(3, SHARDS).await;
     let cairn = client_of_cluster(&cluster);
     let read = ReadJournal::new(cairn.clone());
     let mut writers = writers(&cairn).await;
-    let rounds = usize::from(KILLS) * 2;
-    let mut green = read.events_by_tag("green", &Offset::START).await.expect("begins");
-    let reading = tokio::spawn(async move {
-        let seen: Vec<_> = green.by_ref().take(rounds * JOURNALS).try_collect().await.expect("is read");
-        seen
-    });
+    let green = read.events_by_tag("green", &Offset::START).await.expect("begins");
+    let green = reading(green, ROUNDS * JOURNALS);
+    let sliced = read.events_by_slices(None, 0..=1023, &Offset::START).await.expect("begins");
+    let sliced = reading(sliced, ROUNDS * JOURNALS * 2);
+    let journals: Vec<_> = (0..JOURNALS)
+        .map(|index| {
+            let name = PersistenceId::new(format!("account-{index}")).expect("a name");
+            // Ends by itself with its last number.
+            reading(read.events_by_persistence_id(&name, 1..=ROUNDS as u64 * 2), usize::MAX)
+        })
+        .collect();
     for kill in 0..KILLS {
         write_round(&mut writers).await;
         let leader = cluster.leader(kill % SHARDS).await;
@@ -73,19 +107,18 @@ async fn a_live_tag_stream_outlives_killed_leaders_and_resumes_from_every_offset
         cluster.start(leader).await;
         cluster.all_ready().await;
     }
-    let seen = reading.await.expect("does not panic");
-    let keys: Vec<_> = seen.iter().map(key).collect();
-    assert_eq!(set(&keys).len(), rounds * JOURNALS, "each once");
-    for index in 0..JOURNALS {
-        let name = format!("account-{index}");
-        let numbers: Vec<_> = keys.iter().filter(|(of, _)| of.as_str() == name).map(|(_, number)| number.0).collect();
-        assert_eq!(numbers, (0..rounds as u64).map(|round| round * 2 + 1).collect::<Vec<_>>(), "{name} in order");
+    let (green, sliced) = (green.await.expect("no panic"), sliced.await.expect("no panic"));
+    let mut of_journals = Vec::new();
+    for journal in journals {
+        of_journals.extend(journal.await.expect("no panic"));
     }
-    for (index, envelope) in seen.iter().enumerate() {
-        let rest = read.current_events_by_tag("green", &envelope.offset).await.expect("begins");
-        let rest: Vec<_> = rest.map_ok(|envelope| key(&envelope)).try_collect().await.expect("is read");
-        assert_eq!((rest.len(), set(&rest)), (seen.len() - index - 1, set(&keys[index + 1..])), "after {}", envelope.offset);
-    }
+    // The first event of each round has the tag.
+    assert_each_once_in_order(&green, (0..ROUNDS as u64).map(|round| round * 2 + 1));
+    assert_each_once_in_order(&sliced, 1..=ROUNDS as u64 * 2);
+    assert_each_once_in_order(&of_journals, 1..=ROUNDS as u64 * 2);
+    assert_resumes(&green, 1, async |offset| read.current_events_by_tag("green", offset).await.expect("begins")).await;
+    let slices = async |offset: &Offset| read.current_events_by_slices(None, 0..=1023, offset).await.expect("begins");
+    assert_resumes(&sliced, 5, slices).await;
 }
 
 #[tokio::test]
