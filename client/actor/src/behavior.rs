@@ -64,7 +64,8 @@ use crate::signal::Signal;
 
 /// A kind of persistent actor.
 ///
-/// Akka: `EventSourcedBehavior`, `PersistentActor`, `ReceivePersistentActor`
+/// Akka: `EventSourcedBehavior`, `EventSourcedBehaviorWithEnforcedReplies`, `PersistentActor`, `AbstractPersistentActor`,
+/// `ReceivePersistentActor`
 pub trait Behavior: Sized + Send + 'static {
     /// What the events add up to.
     type State: Send + 'static;
@@ -81,12 +82,12 @@ pub trait Behavior: Sized + Send + 'static {
     /// Changes the state by an event, for a fresh one after it was stored and for each one at recovery: nothing but that. It must
     /// not panic: a state that cannot take its events cannot be recovered.
     ///
-    /// Akka: `eventHandler`, `receiveRecover`, `Recover`, `UpdateState`
+    /// Akka: `eventHandler`, `receiveRecover`, `ReceiveRecover`, `Recover`, `UpdateState`
     fn apply(state: &mut Self::State, event: &Self::Event);
 
     /// Judges a command.
     ///
-    /// Akka: `commandHandler`, `receiveCommand`, `Command`
+    /// Akka: `commandHandler`, `receiveCommand`, `ReceiveCommand`, `Receive`, `Command`
     fn handle(&mut self, state: &Self::State, command: Self::Command, context: &mut Context<Self>) -> Effect<Self>;
 
     /// Told of each event after it was applied, at recovery ([`Context::is_recovering`]) and live: where messages are
@@ -103,7 +104,7 @@ pub trait Behavior: Sized + Send + 'static {
 
     /// The actor's deliveries: what is overdue is sent again in their name. None unless it is overridden.
     ///
-    /// Akka: `AtLeastOnceDelivery`, `GuaranteedDeliveryActor`
+    /// Akka: `AtLeastOnceDelivery`, `AbstractPersistentActorWithAtLeastOnceDelivery`, `GuaranteedDeliveryActor`
     fn outbox(&mut self) -> Option<&mut dyn Redelivery<Self::Command>> {
         None
     }
@@ -141,7 +142,8 @@ pub trait Behavior: Sized + Send + 'static {
 
     /// Told that recovery failed; the incarnation ends then. Logs unless it is overridden.
     ///
-    /// Akka: `onRecoveryFailure`, `RecoveryFailed`, `RecoveryFailure`, `OnRecoveryFailure`, `OnReplayFailure`
+    /// Akka: `onRecoveryFailure`, `RecoveryFailed`, `RecoveryFailure`, `OnRecoveryFailure`, `OnReplayFailure`,
+    /// `ReplayMessagesFailure`
     fn recovery_failed(&mut self, failure: &RecoveryFailure, persistence_id: &PersistenceId) {
         tracing::error!(%persistence_id, %failure, "recovery failed");
     }
@@ -149,7 +151,7 @@ pub trait Behavior: Sized + Send + 'static {
     /// Told, in its place among the handlers, that an atomic write was rejected: it is not stored, took no number, was not
     /// applied, and its handlers are skipped. The actor goes on. Logs unless it is overridden.
     ///
-    /// Akka: `onPersistRejected`, `JournalPersistRejected`, `OnPersistRejected`
+    /// Akka: `onPersistRejected`, `JournalPersistRejected`, `OnPersistRejected`, `EventRejectedException`
     fn on_persist_rejected(
         &mut self,
         rejected: &PersistRejected<Self::Event>,
@@ -163,7 +165,7 @@ pub trait Behavior: Sized + Send + 'static {
 
     /// Told that a write ended without success; the incarnation ends then. Logs unless it is overridden.
     ///
-    /// Akka: `onPersistFailure`, `JournalPersistFailed`, `OnPersistFailure`
+    /// Akka: `onPersistFailure`, `JournalPersistFailed`, `OnPersistFailure`, `JournalFailureException`, `WriteMessageFailure`
     fn on_persist_failure(&mut self, failure: &PersistFailure<'_, Self::Event>, context: &mut Context<Self>) {
         tracing::error!(
             persistence_id = %context.persistence_id(),

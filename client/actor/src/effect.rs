@@ -69,7 +69,7 @@ pub enum Maintain {
 impl<B: Behavior> Effect<B> {
     /// Nothing.
     ///
-    /// Akka: `Effect.none`, `Effect.noReply`
+    /// Akka: `Effect.none`, `Effect.noReply`, `thenNoReply`: who is not to be answered is not answered
     pub fn none() -> Self {
         Self { steps: Vec::new() }
     }

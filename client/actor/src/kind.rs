@@ -27,7 +27,7 @@ const WRITE_TIME_DEFAULT: Duration = Duration::from_secs(120);
 
 /// A kind of actor. Cheap to clone.
 ///
-/// Akka: `EventSourcedBehavior.apply` and its `with...`, `Props`
+/// Akka: `EventSourcedBehavior.apply` and what changes what it gives, `Props`
 pub struct ActorKind<B: Behavior> {
     shared: Arc<Shared<B>>,
 }
@@ -54,7 +54,7 @@ pub enum MailboxOverflow {
     /// Whoever sends it waits until there is room.
     #[default]
     Wait,
-    /// It is refused at once, with [`TellError::Full`](crate::actor_ref::TellError::Full). Akka: `ReplyToStrategy`, `drop`
+    /// It is refused at once, with [`TellError::Full`](crate::actor_ref::TellError::Full). Akka: `ReplyToStrategy`
     Refuse,
 }
 
@@ -63,10 +63,10 @@ pub enum MailboxOverflow {
 /// Akka: `stash-overflow-strategy`, `StashOverflowStrategy`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StashOverflow {
-    /// It is dropped, with a warning; whoever asked is told that there is no answer. Akka: `drop`, `DiscardToDeadLetterStrategy`
+    /// It is dropped, with a warning; whoever asked is told that there is no answer. Akka: `DiscardToDeadLetterStrategy`
     #[default]
     Drop,
-    /// The actor fails. Akka: `fail`, `ThrowOverflowExceptionStrategy`
+    /// The actor fails. Akka: `ThrowOverflowExceptionStrategy`
     Fail,
 }
 

@@ -199,7 +199,7 @@ impl ReadJournal {
     /// # Errors
     /// [`Error::Unavailable`] if no node answers.
     ///
-    /// Akka: `CurrentPersistenceIdsQuery.currentPersistenceIds`, `PagedPersistenceIdsQuery` (with `take`).
+    /// Akka: `CurrentPersistenceIdsQuery.currentPersistenceIds`, `PagedPersistenceIdsQuery`: take as many as a page shall have.
     pub async fn current_persistence_ids(&self, after: Option<&PersistenceId>) -> Result<Names, Error> {
         persistence_ids::current(&self.cairn, after).await
     }

@@ -27,7 +27,9 @@ use crate::system::ActorSystem;
 /// Akka: `Recovery`, `Recover`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Which snapshot may be taken; none takes none. Akka: `fromSnapshot`, `SnapshotSelectionCriteria`
+    /// Which snapshot may be taken; none takes none. One that does not read gives way to an older one, and at last to all events.
+    /// Akka: `fromSnapshot`, `SnapshotSelectionCriteria`, `SnapshotSelectionCriteria.latest`, `snapshot-is-optional`,
+    /// `withSnapshotSelectionCriteria`
     pub criteria: Option<Criteria>,
     /// The last event to replay, inclusive. Akka: `toSequenceNr`
     pub to: SequenceNumber,
@@ -61,7 +63,7 @@ impl Recovery {
 
     /// Without a snapshot: all events.
     ///
-    /// Akka: `SnapshotSelectionCriteria.None`
+    /// Akka: `SnapshotSelectionCriteria.None`, `SnapshotSelectionCriteria.none`
     #[must_use]
     pub fn without_snapshot() -> Self {
         Self { criteria: None, ..Self::default() }

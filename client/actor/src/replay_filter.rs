@@ -27,14 +27,14 @@ pub use stream::FilteredEvents;
 /// Akka: `replay-filter.mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReplayFilterMode {
-    /// Events of older writers that a newer one wrote over are left out.
+    /// Events of older writers that a newer one wrote over are left out. Akka: `replay-filter.mode = repair-by-discard-old`
     #[default]
     RepairByDiscardOld,
-    /// The replay fails.
+    /// The replay fails. Akka: `replay-filter.mode = fail`
     Fail,
-    /// All events are delivered as they are stored.
+    /// All events are delivered as they are stored. Akka: `replay-filter.mode = warn`
     Warn,
-    /// Nothing is looked at, and nothing held back.
+    /// Nothing is looked at, and nothing held back. Akka: `replay-filter.mode = off`
     Off,
 }
 
@@ -73,7 +73,7 @@ impl ReplayFilterMode {
 
 /// How a replay is filtered.
 ///
-/// Akka: `replay-filter`. Its `debug` is the level TRACE of the target `cairn_actor::replay_filter`.
+/// Akka: `replay-filter`; `replay-filter.debug` is the level TRACE of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayFilterSettings {
     /// What is done about an anomaly.

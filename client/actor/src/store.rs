@@ -65,22 +65,32 @@ pub struct Recovered {
 
 /// The journals of persistent actors (contract sections 1.4 to 1.8).
 ///
-/// Akka: `AsyncWriteJournal`, `SyncWriteJournal`, `AsyncRecovery`, `WriteJournalBase`; `MemoryJournal` is
+/// Akka: `AsyncWriteJournal`, `SyncWriteJournal`, `AsyncRecovery`, `SyncRecovery`, `WriteJournalBase`, `AsyncWritePlugin`,
+/// `AsyncRecoveryPlugin`, `Journal` of .NET; `MemoryJournal` is
 /// [`MemoryCairn`](cairn_client::memory::MemoryCairn)
 pub trait JournalStore: Send + Sync + 'static {
     /// Claims, and reads what an actor needs at start.
     ///
-    /// Akka: `ReplayMessages` and `LoadSnapshot` of an actor that starts
+    /// Akka: `ReplayMessages` and `LoadSnapshot` of an actor that starts; `ReplayMessagesFailure`
     fn recover(&self, request: RecoverRequest) -> Answer<'_, Recovered>;
 
     /// Stores atomic writes of one journal: each all or none, in order; an outcome for each.
     ///
-    /// Akka: `asyncWriteMessages`, `WriteMessagesAsync`, `WriteMessages`, `AtomicWrite`, `preparePersistentBatch`
+    /// One that the journal refuses, because its numbers are taken, say, takes none of the others with it. One that is over a limit makes
+    /// the whole call [`Error::Invalid`]: nothing of it is stored. Persistent actors hold events against the limits before they number
+    /// them, so that theirs never are.
+    ///
+    /// Akka: `asyncWriteMessages`, `writeMessages`, `WriteMessagesAsync`, `WriteMessages` with its `messages`, `PersistentEnvelope`,
+    /// `preparePersistentBatch`; `AtomicWrite` with its `AtomicWrite.payload`, `AtomicWrite.size`, `lowestSequenceNr` and
+    /// `highestSequenceNr`: the events, how many they are, the number of the first and of the last; `WriteMessageFailure`,
+    /// `JournalFailureException`, `NotSupportedException`: what kind of [`Error`] it is says what became of the write
     fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply>;
 
     /// The events with these numbers, in order, at most `max` of them; the deleted ones are left out.
     ///
-    /// Akka: `asyncReplayMessages`, `ReplayMessagesAsync`, `PersistentRepr`, `IPersistentRepresentation`
+    /// Akka: `asyncReplayMessages`, `ReplayMessagesAsync` from `fromSequenceNr` to `toSequenceNr`, at most `max`, and what
+    /// `recoveryCallback` or `replayCallback` is given: `PersistentRepr`, `Persistent`, `IPersistentRepresentation` with `sequenceNr`,
+    /// `SequenceNr`, `IsDeleted`
     fn replay(&self, persistence_id: &PersistenceId, numbers: RangeInclusive<u64>, max: u64) -> Events;
 
     /// The events from a number on, and then those to come.
@@ -93,7 +103,7 @@ pub trait JournalStore: Send + Sync + 'static {
 
     /// Deletes the events up to a number, inclusive; [`SequenceNumber::MAX`] = all that are there now.
     ///
-    /// Akka: `asyncDeleteMessagesTo`, `DeleteMessagesToAsync`, `DeleteMessagesTo`
+    /// Akka: `asyncDeleteMessagesTo`, `deleteMessagesTo`, `DeleteMessagesToAsync`, `DeleteMessagesTo`; `permanent`, `isPermanent`
     fn delete_to(
         &self,
         persistence_id: &PersistenceId,
@@ -105,21 +115,22 @@ pub trait JournalStore: Send + Sync + 'static {
 
 /// Saved states (contract section 3.7).
 ///
-/// Akka: `SnapshotStore`, `LocalSnapshotStore`
+/// Akka: `SnapshotStore`, `SnapshotStorePlugin`, `LocalSnapshotStore`
 pub trait SnapshotStore: Send + Sync + 'static {
     /// The snapshot with the greatest number within the bounds; none if none matches.
     ///
-    /// Akka: `loadAsync`, `LoadAsync`, `SelectedSnapshot`
+    /// Akka: `loadAsync`, `LoadAsync`, `SelectedSnapshot`; `SnapshotSelectionCriteria` with `maxSequenceNr`, `maxTimestamp`,
+    /// `minSequenceNr`, `minTimestamp`, `MaxSequenceNr`, `MaxTimeStamp`: the fields of a [`Criteria`]
     fn load(&self, persistence_id: &PersistenceId, criteria: Criteria) -> Answer<'_, Option<Snapshot>>;
 
     /// Saves one, replacing one at the same number. Gives its timestamp: the caller's, or else the store's.
     ///
-    /// Akka: `saveAsync`, `SaveAsync`, `Saved`, `SnapshotMetadata`
+    /// Akka: `saveAsync`, `SaveAsync`, `Saved`, `SnapshotMetadata`, `SnapshotMetadata.Timestamp`
     fn save(&self, persistence_id: &PersistenceId, snapshot: NewSnapshot, claim: Option<&Claim>) -> Answer<'_, i64>;
 
     /// Deletes the one at a number, if its timestamp is this; none = any. Nothing found is a success.
     ///
-    /// Akka: `deleteAsync(metadata)`, `Delete(metadata)`
+    /// Akka: `deleteAsync(metadata)`, `Delete(metadata)`, `DeleteAsync`
     fn delete(
         &self,
         persistence_id: &PersistenceId,
@@ -130,7 +141,7 @@ pub trait SnapshotStore: Send + Sync + 'static {
 
     /// Deletes all within the bounds.
     ///
-    /// Akka: `deleteAsync(persistenceId, criteria)`, `Delete(pid, criteria)`
+    /// Akka: `deleteAsync(persistenceId, criteria)`, `Delete(pid, criteria)`, `DeleteAsync`
     fn delete_matching(&self, persistence_id: &PersistenceId, criteria: Criteria, claim: Option<&Claim>) -> Answer<'_, ()>;
 }
 

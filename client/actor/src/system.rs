@@ -43,6 +43,8 @@ pub struct Builder {
 
 impl ActorSystem {
     /// A system on a store: [`Cairn`](cairn_client::Cairn), say.
+    ///
+    /// Akka: `akka.persistence.journal.plugin`, `akka.persistence.snapshot-store.plugin`
     pub fn new(store: impl Store) -> Self {
         Self::builder(store).build()
     }
@@ -54,7 +56,7 @@ impl ActorSystem {
 
     /// Starts an actor, once: when it has stopped, it stays so.
     ///
-    /// Akka: `spawn`, `ActorOf`
+    /// Akka: `spawn`, `ActorOf`; `PersistenceId.ofUniqueId`, `PersistenceId.of` with a bar between the type and the id
     ///
     /// # Errors
     /// [`Error::Invalid`] if the persistence id is blank or longer than 1024 bytes.

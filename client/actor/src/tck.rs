@@ -70,7 +70,8 @@ pub async fn examine(subject: &dyn Subject, case: &Case) -> CaseReport {
 
 /// Holds a store against cases, one after the other.
 ///
-/// Akka: `JournalSpec`, `SnapshotStoreSpec`, `JournalPerfSpec`.
+/// Akka: `JournalSpec`, `SnapshotStoreSpec`, `JournalPerfSpec`, `JavaJournalSpec`, `JavaSnapshotStoreSpec`, `JavaJournalPerfSpec`;
+/// `akka-persistence-tck`, `Akka.Persistence.TestKit`.
 pub async fn run(subject: &dyn Subject, cases: &[Case]) -> Report {
     let mut report = Report::default();
     for case in cases {

@@ -8,6 +8,8 @@ use futures::future::LocalBoxFuture;
 use crate::store::Store;
 
 /// What some stores cannot do; the cases that need it are skipped for them.
+///
+/// Akka: `CapabilityFlag`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
     /// Keeps serializer id, manifest and bytes of a payload apart.
@@ -117,6 +119,8 @@ pub trait Subject {
 
     /// What the names of its journals begin with: something of its own for each run, if the store is not empty at the start.
     fn prefix(&self) -> String {
+    ///
+    /// Akka: `supportsSerialization` and the other questions; `CapabilityFlag.on`, `CapabilityFlag.off`
         "tck-".to_owned()
     }
 
