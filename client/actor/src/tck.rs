@@ -38,7 +38,7 @@ mod subject;
 mod violation;
 
 pub use cases::{Case, case_named, cases, journal_cases, performance_cases, snapshot_cases};
-pub use report::{CaseReport, Outcome, Report};
+pub use report::{CaseReport, Measured, Outcome, Report};
 pub use subject::{Capability, Effort, Hook, Subject};
 pub use violation::{Verdict, Violation};
 
@@ -51,7 +51,8 @@ use sample::Examined;
 /// Holds a store against one case, with the subject's hooks before and after.
 pub async fn examine(subject: &dyn Subject, case: &Case) -> CaseReport {
     if let Some(missing) = case.needs.iter().find(|needed| !subject.can(**needed)) {
-        return CaseReport { name: case.name, outcome: Outcome::Skipped(*missing), took: Duration::ZERO };
+        let (name, outcome) = (case.name, Outcome::Skipped(*missing));
+        return CaseReport { name, outcome, took: Duration::ZERO, measured: Vec::new() };
     }
     subject.before(case.name).await;
     let begun = Instant::now();
@@ -63,7 +64,7 @@ pub async fn examine(subject: &dyn Subject, case: &Case) -> CaseReport {
     let took = begun.elapsed();
     subject.after(case.name).await;
     let outcome = verdict.map_or_else(Outcome::Failed, |()| Outcome::Passed);
-    let report = CaseReport { name: case.name, outcome, took };
+    let report = CaseReport { name: case.name, outcome, took, measured: examined.into_measured() };
     tracing::info!("{report}");
     report
 }

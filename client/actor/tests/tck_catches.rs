@@ -1,15 +1,19 @@
 //! The test kit finds what is wrong: stores with one bug each, and the claim that each of them breaks.
 
+#[path = "common/metered.rs"]
+mod metered;
+
 use std::ops::RangeInclusive;
 
 use cairn_actor::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Recovered, SnapshotStore, Store};
 use cairn_actor::tck::{self, Outcome, Subject};
 use cairn_client::memory::MemoryCairn;
 use cairn_client::{
-    Cairn, Criteria, Deletion, Error, NewSnapshot, PersistenceId, Position, SequenceNumber, Snapshot, Timestamp, Write,
+    Cairn, Criteria, Deletion, Error, NewSnapshot, Payload, PersistenceId, Position, SequenceNumber, Snapshot, Timestamp, Write,
     WriteOutcome, WriteReply, WriterEpoch,
 };
 use futures::StreamExt;
+use metered::Metered;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
@@ -25,6 +29,12 @@ enum Bug {
     ClaimsNothing,
     /// A number that is taken is answered as stored.
     HidesConflicts,
+    /// One refused atomic write takes the others of its call with it.
+    RefusesTheWholeCall,
+    /// What stands before an atomic write that is over a limit is stored, though the call is answered as invalid.
+    StoresWhatStandsBefore,
+    /// Replays are read to their end, whoever waits for them.
+    ReadsAhead,
     /// Serializer manifests are lost.
     LosesManifests,
     /// The manifests of event adapters are lost.
@@ -53,12 +63,21 @@ enum Bug {
 
 struct Buggy {
     inner: Cairn,
+    meter: Metered,
     bug: Bug,
 }
 
 impl Subject for Buggy {
     fn store(&self) -> &dyn Store {
         self
+    }
+
+    fn unstorable(&self) -> Option<Payload> {
+        Some(Payload { bytes: vec![0; 5 * 1024 * 1024].into(), ..Payload::default() })
+    }
+
+    fn sent_bytes(&self) -> Option<u64> {
+        Some(self.meter.bytes())
     }
 }
 
@@ -90,7 +109,18 @@ impl JournalStore for Buggy {
             write.epoch = None;
         }
         Box::pin(async move {
-            let mut reply = JournalStore::write(&self.inner, &write).await?;
+            let written = JournalStore::write(&self.inner, &write).await;
+            if self.bug == Bug::StoresWhatStandsBefore && written.is_err() {
+                for atomic_write in &write.atomic_writes {
+                    let alone = Write { atomic_writes: vec![atomic_write.clone()], ..write.clone() };
+                    JournalStore::write(&self.inner, &alone).await?;
+                }
+            }
+            let mut reply = written?;
+            let refused = reply.outcomes.iter().find(|outcome| matches!(outcome, WriteOutcome::Refused(_)));
+            if let (Bug::RefusesTheWholeCall, Some(refused)) = (self.bug, refused.cloned()) {
+                reply.outcomes.fill(refused);
+            }
             if self.bug == Bug::HidesConflicts {
                 let (previous, position, timestamp) = (reply.highest, Position(1), Timestamp(1));
                 reply.outcomes.fill(WriteOutcome::Stored { previous, position, timestamp });
@@ -107,12 +137,15 @@ impl JournalStore for Buggy {
             _ => to,
         };
         let events = self.inner.replay(persistence_id, from..=to, max);
-        if self.bug != Bug::EndsEarly {
+        if !matches!(self.bug, Bug::EndsEarly | Bug::ReadsAhead) {
             return events;
         }
+        let is_last_lost = self.bug == Bug::EndsEarly;
         let all = async move {
             let mut all: Vec<_> = events.collect().await;
-            all.pop();
+            if is_last_lost {
+                all.pop();
+            }
             futures::stream::iter(all)
         };
         futures::stream::once(all).flatten().boxed()
@@ -199,6 +232,9 @@ async fn each_bug_breaks_the_claim_that_it_must() {
         (Bug::EndsEarly, "a_replay_without_bounds_gives_every_event"),
         (Bug::ClaimsNothing, "a_superseded_writer_is_fenced_whatever_its_number_is"),
         (Bug::HidesConflicts, "a_taken_number_is_refused_to_another_writer_and_what_is_stored_stays"),
+        (Bug::RefusesTheWholeCall, "an_atomic_write_that_is_refused_takes_none_of_the_same_call_with_it"),
+        (Bug::StoresWhatStandsBefore, "what_cannot_be_stored_is_refused_for_ever_and_what_comes_beside_it_is_stored"),
+        (Bug::ReadsAhead, "a_replay_whose_reader_waits_is_not_sent_ahead_of_it_and_ends_when_it_is_dropped"),
         (Bug::LosesManifests, "serializer_manifest_and_bytes_come_back_as_they_were_written"),
         (Bug::LosesAdapterManifests, "the_manifest_of_an_event_adapter_is_kept_beside_that_of_the_serializer"),
         (Bug::LosesMetadata, "metadata_of_an_event_comes_back_as_it_was_written"),
@@ -213,7 +249,9 @@ async fn each_bug_breaks_the_claim_that_it_must() {
         (Bug::DeletesAllSnapshots, "all_snapshots_within_the_bounds_are_deleted"),
     ];
     for (bug, claim) in bugs {
-        let store = Buggy { inner: MemoryCairn::new().client(), bug };
+        let cluster = MemoryCairn::new();
+        let meter = Metered::new(cluster.clone());
+        let store = Buggy { inner: cluster.builder().connector(meter.clone()).build().expect("builds"), meter, bug };
         let case = tck::cases().into_iter().find(|case| case.name == claim).unwrap_or_else(|| panic!("no case {claim}"));
         let report = tck::examine(&store, &case).await;
         assert!(matches!(report.outcome, Outcome::Failed(_)), "{bug:?} is not found: {report}");

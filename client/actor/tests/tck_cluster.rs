@@ -2,6 +2,8 @@
 
 #[path = "../../../node/tests/common/mod.rs"]
 mod common;
+#[path = "common/metered.rs"]
+mod metered;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use cairn_actor::tck::{self, Capability, Effort, Hook, Subject};
 use cairn_client::{Cairn, Payload};
 use cairn_node::Network;
 use common::{Cluster, client_address};
+use metered::Metered;
 use tokio::sync::Mutex;
 
 /// More than an atomic write may have, and more than metadata may have.
@@ -24,23 +27,24 @@ struct ThreeNodes {
     cluster: Mutex<Cluster>,
     first: Cairn,
     second: Cairn,
+    meter: Metered,
     is_leader_killed_in_between: bool,
 }
 
 impl ThreeNodes {
     async fn new(is_leader_killed_in_between: bool) -> Self {
         let cluster = Cluster::of_founders(3, 1).await;
+        let network = Arc::new(cluster.network.clone());
+        let meter = Metered::new(move |address: String| {
+            let network = Arc::clone(&network);
+            async move { network.connect(&address).await }
+        });
         let client = |seed| {
-            let network = Arc::new(cluster.network.clone());
-            let connector = move |address: String| {
-                let network = Arc::clone(&network);
-                async move { network.connect(&address).await }
-            };
-            let endpoints = (1..=3).map(client_address);
-            Cairn::builder().endpoints(endpoints).connector(connector).seed(seed).build().expect("builds")
+            let builder = Cairn::builder().endpoints((1..=3).map(client_address)).connector(meter.clone());
+            builder.seed(seed).build().expect("builds")
         };
         let (first, second) = (client(1), client(2));
-        Self { cluster: Mutex::new(cluster), first, second, is_leader_killed_in_between }
+        Self { cluster: Mutex::new(cluster), first, second, meter, is_leader_killed_in_between }
     }
 }
 
@@ -62,7 +66,11 @@ impl Subject for ThreeNodes {
     }
 
     fn effort(&self) -> Effort {
-        Effort { events: 200, rounds: 2, case_time_max: CASE_TIME_MAX, ..Effort::default() }
+        Effort { events: 200, rounds: 2, prefix_events: 2_000, case_time_max: CASE_TIME_MAX, ..Effort::default() }
+    }
+
+    fn sent_bytes(&self) -> Option<u64> {
+        Some(self.meter.bytes())
     }
 
     fn between<'a>(&'a self, _case: &'a str) -> Hook<'a> {

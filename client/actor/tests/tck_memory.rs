@@ -1,9 +1,13 @@
 //! The test kit against the journal and the snapshots in memory.
 
+#[path = "common/metered.rs"]
+mod metered;
+
 use cairn_actor::store::Store;
 use cairn_actor::tck::{self, Effort, Hook, Subject};
 use cairn_client::memory::MemoryCairn;
 use cairn_client::{Cairn, Payload};
+use metered::Metered;
 
 /// More than an atomic write may have, and more than metadata may have.
 const TOO_MANY_BYTES: usize = 5 * 1024 * 1024;
@@ -13,12 +17,17 @@ struct InMemory {
     cluster: MemoryCairn,
     first: Cairn,
     second: Cairn,
+    meter: Metered,
+    effort: Effort,
 }
 
 impl InMemory {
     fn new() -> Self {
         let cluster = MemoryCairn::with_nodes(3);
-        Self { first: cluster.client(), second: cluster.builder().seed(1).build().expect("builds"), cluster }
+        let meter = Metered::new(cluster.clone());
+        let first = cluster.builder().connector(meter.clone()).build().expect("builds");
+        let second = cluster.builder().connector(meter.clone()).seed(1).build().expect("builds");
+        Self { cluster, first, second, meter, effort: Effort::default() }
     }
 }
 
@@ -35,6 +44,10 @@ impl Subject for InMemory {
         Some(Payload { bytes: vec![0; TOO_MANY_BYTES].into(), ..Payload::default() })
     }
 
+    fn sent_bytes(&self) -> Option<u64> {
+        Some(self.meter.bytes())
+    }
+
     fn between<'a>(&'a self, _case: &'a str) -> Hook<'a> {
         self.cluster.lead(1);
         self.cluster.break_connections();
@@ -42,7 +55,7 @@ impl Subject for InMemory {
     }
 
     fn effort(&self) -> Effort {
-        Effort { events: 1000, rounds: 2, ..Effort::default() }
+        self.effort
     }
 }
 

@@ -16,6 +16,11 @@ use crate::store::Claim;
 const LOOKS_MAX: u32 = 200;
 /// How many moments there are at which a write is given up.
 const GIVEN_UP_ROUNDS: u32 = 20;
+/// Events of a journal that is longer than what may be sent ahead, and how long each is, in bytes.
+const LONG_EVENTS: u64 = 2_048;
+const LONG_EVENT_BYTES: usize = 8 * 1024;
+/// How long nothing is asked for, so that it is seen what comes nevertheless.
+const REST: Duration = Duration::from_millis(500);
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -341,6 +346,38 @@ pub(super) async fn a_replay_that_is_dropped_early_leaves_the_others_whole(exami
         sample.are("the first ten", &taken, &events[..10])?;
     }
     sample.replays_events(1, NO_BOUND, NO_BOUND, &events, 2000).await
+}
+
+pub(super) async fn a_replay_whose_reader_waits_is_not_sent_ahead_of_it_and_ends_when_it_is_dropped(
+    examined: &Examined<'_>,
+) -> Verdict {
+    let sent = || examined.subject.sent_bytes().ok_or_else(|| Violation::new("what the subject sends is not counted"));
+    let sample = examined.journal("long");
+    let events: Vec<_> = (1..=LONG_EVENTS).map(|number| event(number, vec![7; LONG_EVENT_BYTES])).collect();
+    for chunk in events.chunks(256) {
+        sample.store_all(vec![chunk.to_vec()]).await?;
+    }
+    examined.between().await;
+    let before = sent()?;
+    let mut replay = sample.store.replay(&sample.persistence_id, 1..=NO_BOUND, NO_BOUND);
+    for expected in &events[..10] {
+        let stored = replay.next().await.ok_or_else(|| Violation::new("the replay ends early"))??;
+        same("an event", &stored.event, expected)?;
+    }
+    tokio::time::sleep(REST).await;
+    let ahead = sent()? - before;
+    let ahead_max = examined.effort().read_ahead_bytes_max;
+    holds(ahead <= ahead_max, || format!("{ahead} bytes were sent to a reader of ten events"))?;
+    drop(replay);
+    tokio::time::sleep(REST).await;
+    let left = sent()?;
+    holds(left - before <= ahead_max, || format!("{} bytes were sent, although the reader is gone", left - before))?;
+    // And what is counted is what is sent.
+    let replayed = sample.replay(1, NO_BOUND, NO_BOUND).await?;
+    sample.are("the whole journal", &replayed, &events)?;
+    let whole = sent()? - left;
+    let least = LONG_EVENTS * LONG_EVENT_BYTES as u64;
+    holds(whole >= least, || format!("only {whole} bytes of a journal of {least} were counted"))
 }
 
 pub(super) async fn the_count_of_a_replay_counts_events_and_not_numbers(examined: &Examined<'_>) -> Verdict {

@@ -144,6 +144,7 @@ macro_rules! store_tests {
             journal a_replay_over_a_deleted_prefix_gives_what_is_left_of_its_range [DeletedPrefix];
             journal a_deleted_prefix_takes_nothing_from_the_count_of_a_replay [DeletedPrefix];
             journal what_cannot_be_stored_is_refused_for_ever_and_what_comes_beside_it_is_stored [Rejection];
+            journal an_atomic_write_that_is_refused_takes_none_of_the_same_call_with_it [Duplicates];
             journal serializer_manifest_and_bytes_come_back_as_they_were_written [Serialization];
             journal the_manifest_of_an_event_adapter_is_kept_beside_that_of_the_serializer [Serialization];
             journal tags_are_kept_apart_from_the_payload [];
@@ -171,6 +172,7 @@ macro_rules! store_tests {
             beyond an_atomic_write_that_nobody_waits_for_any_more_is_whole_or_not_there [AtomicWrites, Claims];
             beyond events_that_come_are_shown_once_and_in_order_whatever_is_broken_meanwhile [Follow, Disturbance];
             beyond a_replay_that_is_dropped_early_leaves_the_others_whole [];
+            beyond a_replay_whose_reader_waits_is_not_sent_ahead_of_it_and_ends_when_it_is_dropped [Metered];
             beyond the_count_of_a_replay_counts_events_and_not_numbers [];
             beyond a_failed_save_leaves_the_snapshot_that_was_there [Rejection];
             snapshots a_name_without_snapshots_gives_none [];

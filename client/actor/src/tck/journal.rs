@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cairn_client::{Deletion, Event, Payload, SequenceNumber, WriteOutcome};
 
-use super::sample::{DELETIONS, Examined, NO_BOUND, Sample, event, first_event, settled, text_payload};
+use super::sample::{DELETIONS, Examined, NO_BOUND, Sample, event, first_event, settled, stored, text_payload};
 use super::violation::{Verdict, Violation, holds, same};
 
 pub(super) async fn a_replay_without_bounds_gives_every_event(examined: &Examined<'_>) -> Verdict {
@@ -145,14 +145,42 @@ pub(super) async fn what_cannot_be_stored_is_refused_for_ever_and_what_comes_bes
 ) -> Verdict {
     let sample = examined.five_events().await?;
     let payload = examined.subject.unstorable().ok_or_else(|| Violation::new("the subject has nothing that is unstorable"))?;
-    sample.store_each([event(6, "b-6")]).await?;
-    let refused = sample.request(vec![vec![Event { payload, ..event(7, "") }]]);
-    match sample.write(&refused).await {
-        Err(error) => holds(error.is_definite(), || format!("the refusal is not definite: {error}"))?,
-        Ok(reply) => holds(matches!(reply.outcomes[..], [WriteOutcome::Refused(_)]), || format!("stored: {reply:?}"))?,
+    let call =
+        sample.request([event(6, "b-6"), Event { payload, ..event(7, "") }, event(8, "b-8")].map(|event| vec![event]).into());
+    match sample.write(&call).await {
+        Ok(reply) => {
+            use WriteOutcome::{Refused, Stored};
+            let is_apart = matches!(reply.outcomes[..], [Stored { .. }, Refused(_), Stored { .. }]);
+            holds(is_apart, || format!("not the unstorable one alone was refused: {reply:?}"))?;
+        }
+        // The whole call: then nothing of it is there, and each of its writes is answered by itself.
+        Err(error) => {
+            holds(error.is_definite(), || format!("the refusal is not definite: {error}"))?;
+            sample.replays_events(6, NO_BOUND, NO_BOUND, &[], 5).await?;
+            let [before, unstorable, after] = [0, 1, 2].map(|index| sample.request(vec![call.atomic_writes[index].clone()]));
+            stored(sample.write(&before).await?)?;
+            match sample.write(&unstorable).await {
+                Err(error) => holds(error.is_definite(), || format!("the refusal is not definite: {error}"))?,
+                Ok(reply) => holds(stored(reply).is_err(), || "what cannot be stored was stored".to_owned())?,
+            }
+            stored(sample.write(&after).await?)?;
+        }
     }
-    sample.store_each([event(8, "b-8")]).await?;
     sample.replays_events(6, NO_BOUND, NO_BOUND, &[event(6, "b-6"), event(8, "b-8")], 8).await
+}
+
+pub(super) async fn an_atomic_write_that_is_refused_takes_none_of_the_same_call_with_it(examined: &Examined<'_>) -> Verdict {
+    use WriteOutcome::{Refused, Stored};
+
+    let sample = examined.five_events().await?;
+    // The third again, then two whose numbers others have, then new ones around a gap.
+    let call = [first_event(3), event(5, "another"), event(6, "b-6"), event(8, "b-8")].map(|event| vec![event]);
+    let reply = sample.write(&sample.request(call.into())).await?;
+    let is_apart = matches!(reply.outcomes[..], [Stored { .. }, Refused(_), Stored { .. }, Stored { .. }]);
+    holds(is_apart, || format!("a taken number was given, or took others with it: {reply:?}"))?;
+    same("the highest number", &reply.highest, &SequenceNumber(8))?;
+    let expected = [first_event(3), first_event(4), first_event(5), event(6, "b-6"), event(8, "b-8")];
+    sample.replays_events(3, NO_BOUND, NO_BOUND, &expected, 8).await
 }
 
 pub(super) async fn serializer_manifest_and_bytes_come_back_as_they_were_written(examined: &Examined<'_>) -> Verdict {

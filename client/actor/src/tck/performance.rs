@@ -1,7 +1,7 @@
 //! How fast a journal is: every case of the performance specifications of journals on the JVM and on .NET, for the store alone.
 //!
-//! Each round must end in the time that the [`Effort`](super::Effort) gives it, with every event in its place; what was measured
-//! is told through `tracing` at level info.
+//! Each round must end in the time that the [`Effort`](super::Effort) gives it, with every event in its place. By default that is 10 s
+//! for 10,000 events: where each waits for the one before it, a mean of 1 ms. What was measured stands in the report, beside its bar.
 
 use std::time::Duration;
 
@@ -10,11 +10,14 @@ use futures::StreamExt;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
+use super::report::Measured;
 use super::sample::{Examined, NO_BOUND, Sample, event};
 use super::violation::{Verdict, Violation, holds, same};
 
 /// Events of one atomic write, where several are persisted at once.
 const ATOMIC_WRITE_EVENTS: u64 = 50;
+/// Events of one atomic write, where a long prefix is made.
+const PREFIX_WRITE_EVENTS: u64 = 1_000;
 /// Atomic writes of one request, where many are under way.
 const REQUEST_ATOMIC_WRITES: u64 = 200;
 /// How much longer a replay may take behind a deleted prefix than without one.
@@ -61,8 +64,8 @@ async fn measured(examined: &Examined<'_>, what: &str, events: u64, work: impl A
             format!("{what}: round {round} took {took:?}, more than {:?}", effort.round_time_max)
         })?;
     }
-    let mean = total / effort.rounds.max(1);
-    tracing::info!(what, rounds = effort.rounds, events, ?mean, "measured");
+    let (rounds, mean) = (effort.rounds, total / effort.rounds.max(1));
+    examined.measured(Measured { what: what.to_owned(), events, rounds, mean, bar: effort.round_time_max });
     Ok(())
 }
 
@@ -140,10 +143,10 @@ pub(super) async fn four_journals_are_recovered_together_in_time(examined: &Exam
 }
 
 pub(super) async fn a_deleted_prefix_does_not_slow_a_replay_down(examined: &Examined<'_>) -> Verdict {
-    let events = examined.effort().events;
+    let events = examined.effort().prefix_events;
     let (plain, prefixed) = (examined.journal("plain"), examined.journal("prefixed"));
     store_range(&plain, 1, 10, 1, REQUEST_ATOMIC_WRITES).await?;
-    store_range(&prefixed, 1, events, ATOMIC_WRITE_EVENTS, REQUEST_ATOMIC_WRITES / ATOMIC_WRITE_EVENTS).await?;
+    store_range(&prefixed, 1, events, PREFIX_WRITE_EVENTS, 2).await?;
     prefixed.delete_to(events, Deletion::Permanent).await?;
     store_range(&prefixed, events + 1, events + 10, 1, REQUEST_ATOMIC_WRITES).await?;
     examined.between().await;
@@ -156,5 +159,7 @@ pub(super) async fn a_deleted_prefix_does_not_slow_a_replay_down(examined: &Exam
     let behind_prefix = begun.elapsed();
     same("the first event that is left", &first.event.sequence_number, &SequenceNumber(events + 1))?;
     let allowed = without_prefix.max(REPLAY_TIME_LEAST) * PREFIX_FACTOR_MAX;
+    let what = format!("the first event behind {events} deleted ones");
+    examined.measured(Measured { what, events: 1, rounds: 1, mean: behind_prefix, bar: allowed });
     holds(behind_prefix <= allowed, || format!("{behind_prefix:?} behind {events} deleted events, {without_prefix:?} without"))
 }

@@ -6,6 +6,21 @@ use std::time::Duration;
 use super::subject::Capability;
 use super::violation::Violation;
 
+/// What a case measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// What was done.
+    pub what: String,
+    /// Events of a round.
+    pub events: u64,
+    /// How often it was done.
+    pub rounds: u32,
+    /// The mean time of a round.
+    pub mean: Duration,
+    /// How long a round may take.
+    pub bar: Duration,
+}
+
 /// What became of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -26,6 +41,8 @@ pub struct CaseReport {
     pub outcome: Outcome,
     /// How long it took, the hooks excluded.
     pub took: Duration,
+    /// What it measured.
+    pub measured: Vec<Measured>,
 }
 
 /// All cases of a run, in order.
@@ -66,13 +83,23 @@ impl Report {
     }
 }
 
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, events, rounds, mean, bar } = self;
+        let each = |time: Duration| time.div_f64(self.events.max(1) as f64);
+        write!(f, "{what}: {events} events in {mean:?} ({rounds} rounds), {:?} each; ", each(*mean))?;
+        write!(f, "the bar is {bar:?}, {:?} each", each(*bar))
+    }
+}
+
 impl fmt::Display for CaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.outcome {
-            Outcome::Passed => write!(f, "passed   {} ({:?})", self.name, self.took),
-            Outcome::Failed(violation) => write!(f, "FAILED   {}: {violation}", self.name),
-            Outcome::Skipped(missing) => write!(f, "skipped  {}: the store cannot do {missing:?}", self.name),
+            Outcome::Passed => write!(f, "passed   {} ({:?})", self.name, self.took)?,
+            Outcome::Failed(violation) => write!(f, "FAILED   {}: {violation}", self.name)?,
+            Outcome::Skipped(missing) => write!(f, "skipped  {}: the store cannot do {missing:?}", self.name)?,
         }
+        self.measured.iter().try_for_each(|measured| write!(f, "\n         {measured}"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What cases work with: the subject, and journals of the case's own with short words for what is done to them.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use cairn_client::{
 };
 use futures::StreamExt;
 
+use super::report::Measured;
 use super::subject::{Effort, Subject};
 use super::violation::{Verdict, Violation, holds, same};
 use crate::store::{Answer, Claim, RecoverRequest, Recovered, Store};
@@ -26,11 +28,21 @@ pub(super) const NO_BOUND: u64 = SequenceNumber::MAX.0;
 pub(super) struct Examined<'a> {
     pub(super) subject: &'a dyn Subject,
     case: &'static str,
+    measured: RefCell<Vec<Measured>>,
 }
 
 impl<'a> Examined<'a> {
     pub(super) fn new(subject: &'a dyn Subject, case: &'static str) -> Self {
-        Self { subject, case }
+        Self { subject, case, measured: RefCell::default() }
+    }
+
+    /// Notes what was measured, for the report.
+    pub(super) fn measured(&self, measured: Measured) {
+        self.measured.borrow_mut().push(measured);
+    }
+
+    pub(super) fn into_measured(self) -> Vec<Measured> {
+        self.measured.into_inner()
     }
 
     pub(super) fn store(&self) -> &'a dyn Store {

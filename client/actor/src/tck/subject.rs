@@ -24,7 +24,9 @@ pub enum Capability {
     ///
     /// Akka: `supportsAtomicPersistAllOfSeveralEvents`.
     AtomicWrites,
-    /// Refuses what it cannot store ([`Subject::unstorable`]) by itself, and stores what came beside it.
+    /// Refuses what it cannot store ([`Subject::unstorable`]), for ever: the atomic write alone, or the whole call with all that stands
+    /// beside it in there. Cairn refuses the whole call where an atomic write is over a limit: the call is invalid, nothing of it was
+    /// sent or stored, and its caller can write the others by themselves.
     ///
     /// Akka: `supportsRejectingNonSerializableObjects`.
     Rejection,
@@ -50,6 +52,8 @@ pub enum Capability {
     Restart,
     /// [`Subject::disturb`] breaks something that the store must survive.
     Disturbance,
+    /// What it sends is counted ([`Subject::sent_bytes`]).
+    Metered,
     /// Is worth being measured.
     Performance,
 }
@@ -69,6 +73,10 @@ pub struct Effort {
     ///
     /// Akka: `awaitDurationMillis`.
     pub round_time_max: Duration,
+    /// Deleted events behind which a replay is measured.
+    pub prefix_events: u64,
+    /// How much may be sent to a reader that takes nothing more, in bytes.
+    pub read_ahead_bytes_max: u64,
     /// How many times something is broken.
     pub disturbances: u32,
     /// The longest payload that is tried, in bytes.
@@ -87,6 +95,8 @@ impl Default for Effort {
             events: 10_000,
             rounds: 10,
             round_time_max: Duration::from_secs(10),
+            prefix_events: 1_000_000,
+            read_ahead_bytes_max: 4 * 1024 * 1024,
             disturbances: 3,
             payload_bytes_max: 3 * 1024 * 1024,
             snapshot_bytes_max: 2 * 1024 * 1024,
@@ -109,9 +119,12 @@ pub trait Subject {
     }
 
     /// Whether it can do something; by default all but what needs a hook, and [`Capability::OrderedSaves`].
+    ///
+    /// Akka: `supportsSerialization` and the other questions; `CapabilityFlag.on`, `CapabilityFlag.off`
     fn can(&self, capability: Capability) -> bool {
         match capability {
             Capability::Rejection => self.unstorable().is_some(),
+            Capability::Metered => self.sent_bytes().is_some(),
             Capability::OrderedSaves | Capability::Restart | Capability::Disturbance => false,
             _ => true,
         }
@@ -119,8 +132,6 @@ pub trait Subject {
 
     /// What the names of its journals begin with: something of its own for each run, if the store is not empty at the start.
     fn prefix(&self) -> String {
-    ///
-    /// Akka: `supportsSerialization` and the other questions; `CapabilityFlag.on`, `CapabilityFlag.off`
         "tck-".to_owned()
     }
 
@@ -131,6 +142,11 @@ pub trait Subject {
 
     /// A payload that it must refuse; none if it takes everything.
     fn unstorable(&self) -> Option<Payload> {
+        None
+    }
+
+    /// How many bytes the store has sent so far; none if nobody counts.
+    fn sent_bytes(&self) -> Option<u64> {
         None
     }
 
