@@ -2,15 +2,19 @@
 
 mod common;
 
-use cairn_actor::ActorKind;
-use cairn_actor::adapter::{Adapter, EventAdapters, Format, Kind, Tagged};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_actor::adapter::{Adapter, EventAdapters, Format, Kind, ReadEventAdapter, Tagged, WriteEventAdapter};
 use cairn_actor::codec::{Cbor, Json, Versioned};
-use cairn_actor::format::{Codec, EventFormat};
+use cairn_actor::context::Context;
+use cairn_actor::format::{Codec, EventFormat, Refusal};
+use cairn_actor::{ActorKind, Recovery};
 use cairn_client::memory::MemoryCairn;
 use cairn_client::{NewSnapshot, Payload, SequenceNumber, StoredEvent};
 use futures::TryStreamExt;
 
-use common::{Notes, Scripted, persist, state, system};
+use common::{Notes, Scripted, known, persist, state, system};
 
 const ID: &str = "account-1";
 
@@ -157,4 +161,42 @@ async fn an_adapter_that_stores_nothing_takes_no_number_and_one_that_stores_many
     let actor = system(memory.client(), 2).spawn(&kind, ID).unwrap();
     assert_eq!(state(&actor).await.unwrap(), ["a", "s!", "1!", "2!", "t"]);
     assert_eq!(notes.all(), ["recovered  at 0", "recovered a s! 1! 2! t at 5"]);
+}
+
+/// Takes nothing from the journal, and counts what it was shown.
+struct Dropping {
+    shown: Arc<AtomicU64>,
+}
+
+impl WriteEventAdapter<String> for Dropping {
+    fn to_journal(&self, event: &String) -> Result<Vec<Tagged<String>>, Refusal> {
+        Ok(vec![Tagged::from(event.clone())])
+    }
+}
+
+impl ReadEventAdapter<String> for Dropping {
+    fn from_journal(&self, _: &String, _: &str) -> Result<Vec<String>, Refusal> {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_so_many_events_are_recovered_also_where_an_adapter_drops_them_all() {
+    let memory = MemoryCairn::new();
+    let codec = || Versioned::<String, _>::new("paid", Json);
+    store(&memory, (1..=5).map(|number| codec().encode(&number.to_string()).unwrap())).await;
+    for (max, counted) in [(3, 3), (0, 0), (1, 1), (5, 5), (u64::MAX, 5)] {
+        let (notes, shown) = (Notes::default(), Arc::new(AtomicU64::new(0)));
+        let adapters = EventAdapters::through(Dropping { shown: shown.clone() });
+        let kind = kind(&notes, Format::with_adapters(codec(), adapters)).recovery(Recovery { max, ..Recovery::default() });
+        let actor = system(memory.client(), max).spawn(&kind, ID).unwrap();
+        assert_eq!(state(&actor).await.unwrap(), [""; 0]);
+        assert_eq!(
+            shown.load(Ordering::Relaxed),
+            counted,
+            "stored events count for a maximum of {max}, not what becomes of them"
+        );
+        assert_eq!(known(&actor, Context::last_sequence_number).await.unwrap(), SequenceNumber(5));
+    }
 }
