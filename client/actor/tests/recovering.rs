@@ -269,6 +269,17 @@ async fn so_many_recover_at_once_and_the_others_in_the_order_in_which_they_came(
 }
 
 #[tokio::test(start_paused = true)]
+async fn by_default_fifty_recover_at_once() {
+    let world = World::with(&[]).await;
+    let system = system(world.store.clone(), 1);
+    let actors: Vec<_> = (0..120).map(|number| system.spawn(&world.kind(), format!("actor-{number}")).unwrap()).collect();
+    for actor in &actors {
+        state(actor).await.unwrap();
+    }
+    assert_eq!(world.store.recovering().most, 50);
+}
+
+#[tokio::test(start_paused = true)]
 async fn manual_recovery_begins_when_its_owner_says_so() {
     let world = World::with(&["a", "b"]).await;
     let system = system(world.store.clone(), 1);

@@ -249,6 +249,35 @@ fn too_many_unconfirmed_messages_are_refused_and_use_no_id() {
     assert_eq!(actor.deliver("3"), Some(3));
 }
 
+/// The defaults of contract section 3.3, by what they do.
+#[test]
+fn by_default_a_pass_sends_10000_warnings_come_at_the_fifth_redelivery_and_100000_may_wait() {
+    let mut actor = Actor::new(DeliverySettings::default());
+    actor.deliver("1");
+    let interval = Duration::from_secs(5);
+    assert_eq!(actor.delivery.next_tick(), Some(actor.now + interval / 2), "the first pass comes after half an interval");
+    let mut warned = Vec::new();
+    for redelivery in 1..=7 {
+        actor.now += interval;
+        let tick = actor.delivery.tick(actor.now);
+        assert_eq!(ids(&tick.sends), [1], "redelivery {redelivery}");
+        warned.extend(tick.warnings.iter().map(|_| redelivery));
+    }
+    assert_eq!(warned, [5]);
+    for id in 2..=100_000 {
+        assert_eq!(actor.deliver("message"), Some(id));
+    }
+    let refused = actor.delivery.deliver("receiver", |_| unreachable!("no message is made"), actor.now).unwrap_err();
+    assert_eq!(refused, TooManyUnconfirmed { unconfirmed: 100_000, unconfirmed_max: 100_000 });
+    actor.now += interval;
+    for pass in 0..2 {
+        let sent = ids(&actor.delivery.tick(actor.now).sends);
+        let expected = pass * 10_000 + 1..=(pass + 1) * 10_000;
+        assert!(sent.iter().copied().eq(expected), "pass {pass} sent {} from {:?}", sent.len(), sent.first());
+        actor.now += interval / 2;
+    }
+}
+
 #[test]
 fn the_bound_holds_in_recovery_too() {
     let mut actor = Actor::recovering(DeliverySettings { unconfirmed_max: 1, ..settings() });
