@@ -3,18 +3,21 @@
 //!
 //!     cargo run --profile simulation -p cairn-simulation --example accounts
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cairn_actor::{ActorSystem, Behavior, Entities};
+use cairn_actor::{ActorSystem, Entities};
 use cairn_simulation::{Cluster, Simulation};
 use tokio::sync::Barrier;
 
 #[path = "../../client/actor/examples/bank/account.rs"]
 mod account;
+#[path = "../../client/actor/examples/bank/ledger.rs"]
+mod ledger;
 
-use account::{Account, Branch, Command, Event, State, account_name};
+use account::{Account, Branch, Command, account_name};
+use ledger::Ledger;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 const BRANCHES: usize = 2;
@@ -50,7 +53,9 @@ pub(crate) fn main() {
             all_have_paid.wait().await;
             cluster.heal().await;
             settle(&here.accounts).await?;
-            audit(&cluster, &all).await
+            let wrong = Ledger::read(&cluster.client(), ACCOUNTS).await?.wrong(&all.lock().expect("nobody panicked"));
+            assert!(wrong.is_empty(), "money appeared or vanished: {wrong:#?}");
+            Ok(())
         });
         let payments = acknowledged.lock().expect("nobody panicked").len();
         assert!(payments >= ACKNOWLEDGED_MIN, "seed {seed}: only {payments} payments were acknowledged");
@@ -98,35 +103,4 @@ async fn settle(accounts: &Entities<Account>) -> Ended {
         assert!(tokio::time::Instant::now() < end, "{under_way} payments do not arrive");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-/// Holds the journals against each other and against what was acknowledged.
-async fn audit(cluster: &Cluster, acknowledged: &Acknowledged) -> Ended {
-    let (mut sent, mut received) = (BTreeMap::new(), BTreeMap::new());
-    let mut names = BTreeSet::new();
-    for number in 1..=ACCOUNTS {
-        let (mut state, mut last_id) = (State::default(), 0);
-        let journal = cluster.client().journal(account_name(number))?;
-        for stored in journal.replay(..).start().collect_all().await? {
-            let event: Event = ciborium::from_reader(&stored.event.payload.bytes[..])?;
-            Account::apply(&mut state, &event);
-            match event {
-                Event::Sent { name, to, amount } => {
-                    last_id += 1;
-                    assert!(names.insert(name.clone()), "made twice: {name}");
-                    sent.insert((account_name(number), to, last_id), amount);
-                }
-                Event::Received { from, id, amount } => {
-                    let twice = received.insert((from, account_name(number), id.0), amount);
-                    assert_eq!(twice, None, "received twice");
-                }
-                Event::Confirmed { .. } => {}
-            }
-        }
-    }
-    assert_eq!(sent, received, "money appeared or vanished");
-    let acknowledged = acknowledged.lock().expect("nobody panicked");
-    let missing: Vec<_> = acknowledged.difference(&names).collect();
-    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
-    Ok(())
 }
