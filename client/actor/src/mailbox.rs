@@ -4,6 +4,7 @@
 //! - A command is in the mailbox from the moment that `push` succeeds until the actor takes it, or the actor is stopped for good.
 //! - At most so many wait as the mailbox has room for; whoever sends more waits, or is refused.
 //! - An actor goes to rest only while its mailbox is empty; the next command wakes it.
+//! - Nobody rests who was asked to stop: one that would is stopped for good.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -204,15 +205,22 @@ impl<C> Mailbox<C> {
         }
     }
 
-    /// Lets the actor rest. False if commands have come meanwhile: then it must go on.
-    pub(crate) fn rest(&self) -> bool {
+    /// Lets the actor rest; if its owner has asked it to stop, it is stopped for good, for this reason. False if commands have come
+    /// meanwhile: then it must go on.
+    pub(crate) fn rest(&self, reason: StopReason) -> bool {
         let mut state = self.lock();
         if !state.queue.is_empty() || !state.returned.is_empty() {
             return false;
         }
-        state.life = Life::Resting;
+        // Under the same lock as the question: whoever asks later finds it at rest.
+        let stops = state.asked == Asked::Stop;
+        state.life = if stops { Life::Stopped(reason) } else { Life::Resting };
         state.asked = Asked::Nothing;
         state.task = None;
+        drop(state);
+        if stops {
+            self.stopped.notify_waiters();
+        }
         true
     }
 
@@ -259,5 +267,71 @@ impl<C> Mailbox<C> {
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts how often an actor is started.
+    #[derive(Default)]
+    struct Starts(Mutex<u32>);
+
+    impl Wake<&'static str> for Starts {
+        fn wake(&self, _: Arc<Mailbox<&'static str>>) {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+
+    fn woken() -> Arc<Mailbox<&'static str>> {
+        let id = PersistenceId::new("actor").unwrap();
+        let mailbox = Arc::new(Mailbox::resting(id, MailboxBound::waiting(2), Arc::new(Starts::default())));
+        mailbox.try_push("first").unwrap();
+        mailbox
+    }
+
+    fn take(mailbox: &Mailbox<&'static str>) -> Option<&'static str> {
+        match mailbox.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Taken::Command(command)) => Some(command),
+            Poll::Ready(Taken::Asked(_)) | Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn stop_that_is_asked_for_before_an_actor_rests_is_not_lost() {
+        let mailbox = woken();
+        take(&mailbox);
+        mailbox.ask(Asked::Stop);
+        let waits = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.stopped().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(mailbox.rest(StopReason::Superseded));
+        assert_eq!(mailbox.stop_reason(), Some(StopReason::Superseded));
+        assert_eq!(waits.await.unwrap(), StopReason::Superseded);
+        assert_eq!(mailbox.try_push("late"), Err(TellError::Stopped("late")));
+    }
+
+    #[test]
+    fn stop_of_an_actor_at_rest_is_at_once() {
+        let mailbox = woken();
+        take(&mailbox);
+        assert!(mailbox.rest(StopReason::Superseded));
+        assert_eq!(mailbox.stop_reason(), None);
+        mailbox.ask(Asked::Stop);
+        assert_eq!(mailbox.stop_reason(), Some(StopReason::Done));
+    }
+
+    #[test]
+    fn actor_that_was_asked_to_stop_goes_on_while_commands_wait() {
+        let mailbox = woken();
+        mailbox.ask(Asked::Stop);
+        assert!(!mailbox.rest(StopReason::Done));
+        assert_eq!(mailbox.stop_reason(), None);
+        assert_eq!(take(&mailbox), Some("first"));
+        assert!(mailbox.rest(StopReason::Done));
+        assert_eq!(mailbox.stop_reason(), Some(StopReason::Done));
     }
 }

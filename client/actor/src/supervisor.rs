@@ -4,6 +4,7 @@
 //! - One incarnation at a time: the next one starts when the last one is gone.
 //! - What waits in the mailbox outlives an incarnation. A command during which it failed is gone: whoever asked is told so.
 //! - An actor that was superseded does not take the journal back by itself.
+//! - However an incarnation ends, a stop that its owner asked for is not forgotten.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -109,7 +110,7 @@ impl<B: Behavior> Supervisor<B> {
 
     async fn next(&self, mailbox: &Mailbox<B::Command>, ending: Ending, failures: &mut u32) -> Next {
         match ending {
-            Ending::Rests | Ending::Done if mailbox.can_rest() => rest(mailbox),
+            Ending::Rests | Ending::Done if mailbox.can_rest() => rest(mailbox, StopReason::Done),
             Ending::Rests | Ending::Done | Ending::Stopped => {
                 mailbox.stop(StopReason::Done);
                 Next::Over
@@ -138,13 +139,13 @@ impl<B: Behavior> Supervisor<B> {
             return Next::Over;
         }
         mailbox.clear();
-        rest(mailbox)
+        rest(mailbox, reason)
     }
 }
 
-/// Lets the actor rest, unless commands have come.
-fn rest<C>(mailbox: &Mailbox<C>) -> Next {
-    if mailbox.rest() { Next::Over } else { Next::Again }
+/// Lets the actor rest, or stop for this reason if it was asked to, unless commands have come.
+fn rest<C>(mailbox: &Mailbox<C>, reason: StopReason) -> Next {
+    if mailbox.rest(reason) { Next::Over } else { Next::Again }
 }
 
 fn warn_of_restart(persistence_id: &PersistenceId, reason: &str, delay: std::time::Duration) {

@@ -4,13 +4,14 @@ mod common;
 
 use std::time::Duration;
 
-use cairn_actor::actor_ref::{StopReason, TellError};
+use cairn_actor::actor_ref::{ActorRef, StopReason, TellError};
 use cairn_actor::effect::Effect;
+use cairn_actor::kind::Supervision;
 use cairn_actor::registry::Entities;
 use cairn_actor::system::ActorSystem;
 use cairn_client::memory::MemoryCairn;
-use common::meddled::Meddled;
-use common::{Notes, Scripted, make, persist, run, scripted, state};
+use common::meddled::{Fate, Meddled, unavailable};
+use common::{Notes, Scripted, Tell, make, persist, run, scripted, state};
 
 struct World {
     notes: Notes,
@@ -174,6 +175,60 @@ async fn superseded_entity_takes_its_journal_back_only_for_a_new_command() {
     persist(&there, "c").await.unwrap();
     persist(&here, "d").await.unwrap();
     assert_eq!(state(&here).await.unwrap(), ["a", "b", "c", "d"]);
+}
+
+/// Why an entity stopped, which its owner asked for, and that it is another one when it is asked for again.
+async fn stops(entities: &Entities<Scripted>, entity: &ActorRef<Tell>) -> StopReason {
+    let stopped = tokio::time::timeout(Duration::from_secs(3600), entity.stopped()).await.expect("a stop is not forgotten");
+    let another = entities.get("actor").unwrap();
+    assert!(state(&another).await.is_ok(), "it takes commands");
+    stopped
+}
+
+#[tokio::test(start_paused = true)]
+async fn entity_that_is_stopped_during_an_outage_stops_when_it_is_given_up() {
+    let world = World::new();
+    let supervision = Supervision { restarts_max: 2, ..Supervision::default() };
+    let entities = world.system.entities(scripted(&world.notes).supervision(supervision));
+    let entity = entities.get("actor").unwrap();
+    let mut tries = 0;
+    world.store.on_recover(move |_| {
+        tries += 1;
+        if tries <= 3 { Fate::Fail(unavailable()) } else { Fate::Pass }
+    });
+    make(&entity, |_, _| Effect::none()).await;
+    entity.stop();
+    assert_eq!(stops(&entities, &entity).await, StopReason::Failed(unavailable().to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn entity_that_is_stopped_while_it_is_superseded_stops() {
+    let world = World::new();
+    let entities = world.entities(None);
+    let here = entities.get("actor").unwrap();
+    persist(&here, "a").await.unwrap();
+    world.store.hold();
+    make(&here, |_, _| Effect::persist("lost".to_owned())).await;
+    seconds(1).await;
+    let elsewhere = common::system(world.store.clone(), 2);
+    let there = elsewhere.entities(scripted(&world.notes)).get("actor").unwrap();
+    assert_eq!(state(&there).await.unwrap(), ["a"]);
+    here.stop();
+    world.store.let_go(9);
+    assert_eq!(stops(&entities, &here).await, StopReason::Superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn entity_that_is_stopped_while_it_stops_itself_stops_for_good() {
+    let world = World::new();
+    let entities = world.entities(None);
+    let entity = entities.get("actor").unwrap();
+    world.store.hold();
+    make(&entity, |_, _| Effect::persist("a".to_owned()).then_stop()).await;
+    seconds(1).await;
+    entity.stop();
+    world.store.let_go(9);
+    assert_eq!(stops(&entities, &entity).await, StopReason::Done);
 }
 
 #[tokio::test(start_paused = true)]
