@@ -18,7 +18,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
-use cairn_client::{SequenceNumber, Write, WriteOutcome, WriteReply};
+use cairn_client::{Error, SequenceNumber, Write, WriteOutcome, WriteReply};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -82,6 +82,9 @@ pub(crate) struct Cell<B: Behavior> {
     redelivering: Redelivering,
     stash: Stash<B::Command>,
     idle: Idle,
+    /// The store's answer to a save or a deletion, that others have taken the journal: what a write in flight comes to is still told,
+    /// and then the incarnation ends.
+    superseded: Option<Box<Error>>,
     ending: Option<Ending>,
 }
 
@@ -153,6 +156,7 @@ impl<B: Behavior> Cell<B> {
             redelivering: Redelivering::default(),
             stash: Stash::new(mailbox.clone()),
             idle: Idle { since: Instant::now(), timer: LazyTimer::default() },
+            superseded: None,
             ending: None,
         });
         cell.on_recovered(replayed);
@@ -187,6 +191,9 @@ impl<B: Behavior> Cell<B> {
         if let Poll::Ready((answer, last)) = self.poll_write(cx) {
             self.write = None;
             return Poll::Ready(Input::Written(answer, last));
+        }
+        if self.superseded.is_some() {
+            return Poll::Pending;
         }
         if let Poll::Ready((origin, signal)) = self.maintenance.poll(cx) {
             return Poll::Ready(Input::Signal(origin, signal));
@@ -280,9 +287,9 @@ impl<B: Behavior> Cell<B> {
         }
     }
 
-    /// The first reason to end is the one that counts.
+    /// The first reason to end is the one that counts, but none counts more than that others have taken the journal.
     fn end(&mut self, ending: Ending) {
-        self.ending.get_or_insert(ending);
+        self.ending.get_or_insert(if self.superseded.is_some() { Ending::Superseded } else { ending });
     }
 
     fn run_handler(&mut self, handler: Handler<B>) {
@@ -375,7 +382,7 @@ impl<B: Behavior> Cell<B> {
 
     /// Sends all that waits in one write, if none is outstanding.
     fn flush(&mut self) {
-        if self.write.is_some() || self.ending.is_some() {
+        if self.write.is_some() || self.superseded.is_some() || self.ending.is_some() {
             return;
         }
         let Some(batch) = self.pending.next_batch() else { return };
@@ -399,6 +406,7 @@ impl<B: Behavior> Cell<B> {
         }
         self.highest = last;
         self.drain();
+        self.end_if_superseded();
     }
 
     /// Completes what the outcomes are of, and what stands between.
@@ -410,7 +418,7 @@ impl<B: Behavior> Cell<B> {
                 Front::InFlight => match outcomes.pop_front() {
                     Some(WriteOutcome::Stored { .. }) => self.complete_front(),
                     Some(WriteOutcome::Refused(refusal)) => {
-                        self.on_write_failure(&WriteFailure::from(cairn_client::Error::from(refusal)));
+                        self.on_write_failure(&WriteFailure::from(Error::from(refusal)));
                     }
                     None => self.on_write_failure(&missing_outcome()),
                 },
@@ -418,6 +426,19 @@ impl<B: Behavior> Cell<B> {
             }
         }
         self.is_draining = false;
+    }
+
+    /// Ends after a save or a deletion was fenced. A write in flight may have come before the other claim: it is answered first.
+    fn end_if_superseded(&mut self) {
+        if self.write.is_some() || self.ending.is_some() {
+            return;
+        }
+        let Some(error) = self.superseded.clone() else { return };
+        if self.pending.events().is_empty() {
+            self.end(Ending::Superseded);
+        } else {
+            self.on_write_failure(&WriteFailure::superseded(*error));
+        }
     }
 
     fn on_write_failure(&mut self, failure: &WriteFailure) {
@@ -435,5 +456,5 @@ impl<B: Behavior> Cell<B> {
 /// An answer that leaves out an atomic write says nothing of it.
 fn missing_outcome() -> WriteFailure {
     let message = "the answer has too few outcomes".to_owned();
-    cairn_client::Error::Protocol { message }.into()
+    Error::Protocol { message }.into()
 }

@@ -1,4 +1,5 @@
-//! How snapshots and deletions ended: told to the actor, whom they never stop.
+//! How snapshots and deletions ended: told to the actor, whom none of them stops but one: the store's answer that another incarnation
+//! has taken the journal.
 
 use cairn_client::{Criteria, Error, PersistenceId, SequenceNumber};
 
@@ -102,6 +103,19 @@ pub enum DeleteError {
 }
 
 impl<S> Signal<S> {
+    /// The store's answer that another incarnation has taken the journal, if it is that.
+    pub(crate) fn fenced(&self) -> Option<&Error> {
+        let error = match self {
+            Self::SnapshotNotSaved { error: SnapshotError::Store(error), .. }
+            | Self::SnapshotNotLoaded { error: SnapshotError::Store(error) }
+            | Self::SnapshotNotDeleted { error, .. }
+            | Self::SnapshotsNotDeleted { error, .. }
+            | Self::EventsNotDeleted { error: DeleteError::Store(error), .. } => error,
+            _ => return None,
+        };
+        matches!(error, Error::Fenced { .. } | Error::EpochMoved { .. }).then_some(error)
+    }
+
     /// Logs it if it tells of a failure.
     pub(crate) fn warn_of_failure(&self, persistence_id: &PersistenceId) {
         let (what, error): (_, &dyn std::fmt::Display) = match self {

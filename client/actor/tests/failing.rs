@@ -4,13 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use cairn_actor::actor_ref::{ActorRef, AskError, StopReason};
+use cairn_actor::actor_ref::{ActorRef, AskError, ReplyTo, StopReason};
 use cairn_actor::backoff::Backoff;
 use cairn_actor::context::Context;
 use cairn_actor::effect::Effect;
 use cairn_actor::kind::{ActorKind, Supervision, WriteRetry};
 use cairn_client::memory::MemoryCairn;
-use cairn_client::{Error, NewEvent, SequenceNumber};
+use cairn_client::{Criteria, Error, NewEvent, SequenceNumber};
 use common::meddled::{Fate, Meddled, unavailable, unknown};
 use common::{Notes, Scripted, Tell, known, make, persist, run, scripted, state, system};
 use tokio::time::Instant;
@@ -187,6 +187,55 @@ async fn loser_of_two_incarnations_is_told_and_stops_and_nothing_interleaves() {
     assert_eq!(world.notes.all()[2..], ["Superseded c from 2"]);
     persist(&newer, "d").await.unwrap();
     assert_eq!(world.stored().await, ["a", "b", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn loser_whose_save_or_deletion_is_fenced_is_told_and_stops() {
+    type Ask = fn() -> Effect<Scripted>;
+    let asked: [(&str, Ask); 4] = [
+        ("SnapshotNotSaved", Effect::save_snapshot),
+        ("EventsNotDeleted", || Effect::delete_events(SequenceNumber(1))),
+        ("SnapshotNotDeleted", || Effect::delete_snapshot(SequenceNumber(1))),
+        ("SnapshotsNotDeleted", || Effect::delete_snapshots(Criteria::LATEST)),
+    ];
+    for (told, effect) in asked {
+        let world = World::new();
+        let old = world.spawn(&scripted(&world.notes));
+        persist(&old, "a").await.unwrap();
+        make(&old, |_, _| Effect::save_snapshot()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let newer = system(world.cluster.client(), 2).spawn(&world.kind(), "actor").unwrap();
+        persist(&newer, "b").await.unwrap();
+        make(&old, move |_, _| effect()).await;
+        let stopped = tokio::time::timeout(Duration::from_secs(600), old.stopped()).await;
+        assert_eq!(stopped, Ok(StopReason::Superseded), "{:?}", world.notes.all());
+        let noted = &world.notes.all()[3..];
+        assert!(matches!(noted, [note] if note.starts_with(told) && note.contains("Fenced")), "{noted:?}");
+        persist(&newer, "c").await.unwrap();
+        assert_eq!(world.stored().await, ["a", "b", "c"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loser_whose_save_is_fenced_still_hears_what_became_of_its_writes() {
+    let world = World::new();
+    let old = world.spawn(&scripted(&world.notes).write_retry(RETRY));
+    state(&old).await.unwrap();
+    // The first is stored, and known to be only a second later; the other one waits for it.
+    world.store.fail_writes([Fate::FailAfter(unknown())]);
+    let (reply_to, answer) = ReplyTo::new();
+    make(&old, |_, _| Effect::persist_async("a".to_owned()).then_reply(reply_to, |_| ())).await;
+    make(&old, |_, _| Effect::persist_async("b".to_owned()).then_run(|_| panic!("it is not stored"))).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let newer = system(world.cluster.client(), 2).spawn(&world.kind(), "actor").unwrap();
+    assert_eq!(state(&newer).await.unwrap(), ["a"]);
+    make(&old, |_, _| Effect::save_snapshot()).await;
+    assert_eq!(old.stopped().await, StopReason::Superseded);
+    assert_eq!(answer.await, Ok(()));
+    let noted = world.notes.all();
+    assert!(noted[2].starts_with("SnapshotNotSaved") && noted[2].contains("Fenced"), "{noted:?}");
+    assert_eq!(noted[3..], ["Superseded b from 2"]);
+    assert_eq!(world.stored().await, ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

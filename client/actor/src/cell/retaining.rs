@@ -55,8 +55,11 @@ impl<B: Behavior> Cell<B> {
         if origin == Origin::Cycle {
             self.go_on_retaining(&signal);
         }
+        // Before the effect, which may register events: they are not written any more, and told as superseded.
+        self.superseded = signal.fenced().cloned().map(Box::new);
         let effect = self.behavior.on_signal(signal, &self.state, &mut self.context);
         self.carry_out(effect);
+        self.end_if_superseded();
     }
 
     fn go_on_retaining(&mut self, signal: &Signal<B::State>) {

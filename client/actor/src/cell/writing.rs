@@ -33,6 +33,11 @@ impl From<Error> for WriteFailure {
 }
 
 impl WriteFailure {
+    /// What a write comes to that is not handed in, as others have taken the journal.
+    pub(super) fn superseded(error: Error) -> Self {
+        Self { outcome: PersistOutcome::Superseded, error }
+    }
+
     /// The time is over in the middle of a try.
     pub(super) fn out_of_time() -> Self {
         Error::Unknown { message: "no answer came in time".to_owned() }.into()
