@@ -6,6 +6,7 @@
 //! - A snapshot that cannot be used is never the reason for a state with a hole: more events are replayed instead, from an older
 //!   snapshot or from the first, and if the first of these are gone, the recovery fails.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use crate::behavior::Behavior;
 use crate::context::Context;
 use crate::format::FormatError;
 use crate::kind::ActorKind;
-use crate::newest_snapshot::{Found, Search, SearchFailure};
+use crate::newest_snapshot::{Found, Newest, Search, SearchFailure, Unusable};
 use crate::replay_filter::FilteredEvents;
-use crate::store::{Claim, Events, RecoverRequest, Recovered};
+use crate::store::{Claim, Events, RecoverRequest, Recovered, Store};
 use crate::system::ActorSystem;
 
 /// What an actor recovers at start.
@@ -52,6 +53,16 @@ impl From<SearchFailure> for RecoveryFailure {
     }
 }
 
+impl From<Unusable> for RecoveryFailure {
+    /// What becomes of a recovery that needs it.
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Refused { number: snapshot, reason } => Self::SnapshotNeeded { snapshot, reason },
+            Unusable::Damaged(error) => Self::Store(error),
+        }
+    }
+}
+
 impl Recovery {
     /// Neither snapshot nor events: the actor starts empty, and goes on above the journal's highest number.
     ///
@@ -79,7 +90,7 @@ impl Recovery {
 /// Akka: `RecoveryFailure`, `RecoveryTimedOut`, the cause of `RecoveryFailed`
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryFailure {
-    /// The store failed.
+    /// The store failed; also if a snapshot is damaged there, and not all events before it are there any more.
     #[error(transparent)]
     Store(#[from] Error),
     /// Nothing came for so long.
@@ -158,8 +169,7 @@ pub(crate) async fn recover<B: Behavior>(
         to: recovery.to,
         max,
     };
-    let Recovered { claim, snapshot, mut events, highest } =
-        timeout(idle, system.store().recover(request)).await.map_err(|_| RecoveryFailure::TimedOut(idle))??;
+    let (Recovered { claim, snapshot, mut events, highest }, damage) = start(system.store(), request, idle).await?;
     let claim = claim.ok_or(RecoveryFailure::NoClaim)?;
     events = filtered(kind, context, events);
     let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
@@ -169,7 +179,9 @@ pub(crate) async fn recover<B: Behavior>(
         let search = Search { store: system.store(), journal, snapshots, criteria, idle, codec: &**codec };
         // A behavior can be sent to another thread and not shared with one: hence borrowed alone.
         let asked = &mut *behavior;
-        let Found { taken, unusable } = search.run(snapshot, move |state, number| asked.accepts_snapshot(state, number)).await?;
+        let is_replayed_from_first = damage.is_some();
+        let newest = damage.map_or_else(|| snapshot.into(), Newest::Damaged);
+        let Found { taken, unusable } = search.run(newest, move |state, number| asked.accepts_snapshot(state, number)).await?;
         if let Some((number, mut usable)) = taken {
             behavior.after_snapshot(&mut usable);
             state = Some(usable);
@@ -177,11 +189,11 @@ pub(crate) async fn recover<B: Behavior>(
             context.last_sequence_number = number;
             context.snapshot_sequence_number = number;
         }
-        if unusable.is_some() {
+        if unusable.is_some() && !is_replayed_from_first {
             let more = system.store().replay(&persistence_id, replay.last.0 + 1..=recovery.to.0, max);
             events = filtered(kind, context, more);
-            replay.needed = unusable;
         }
+        replay.needed = unusable.filter(Unusable::is_of_events);
     }
     let mut state = state.unwrap_or_else(|| behavior.empty_state());
     if recovery.replays() {
@@ -190,6 +202,26 @@ pub(crate) async fn recover<B: Behavior>(
     replay.check_end(recovery)?;
     context.last_sequence_number = replay.last.max(highest);
     Ok(Restored { state, claim, highest, replayed: replay.count })
+}
+
+/// Claims and reads. A snapshot that the store cannot read fails all of it: then again without one, and with what was wrong with it.
+async fn start(
+    store: &Arc<dyn Store>,
+    request: RecoverRequest,
+    idle: Duration,
+) -> Result<(Recovered, Option<Error>), RecoveryFailure> {
+    let try_once = async |request| match timeout(idle, store.recover(request)).await {
+        Ok(outcome) => outcome.map_err(RecoveryFailure::Store),
+        Err(_) => Err(RecoveryFailure::TimedOut(idle)),
+    };
+    // The claim of the same incarnation is the same claim. If something else is damaged, this finds it, too.
+    let without_snapshot = request.criteria.map(|_| RecoverRequest { criteria: None, ..request.clone() });
+    match (try_once(request).await, without_snapshot) {
+        (Err(RecoveryFailure::Store(damage @ Error::Damaged { .. })), Some(request)) => {
+            Ok((try_once(request).await?, Some(damage)))
+        }
+        (outcome, _) => Ok((outcome?, None)),
+    }
 }
 
 /// The events through the filter, if the kind has one.
@@ -215,8 +247,8 @@ struct Replay<'a, B: Behavior> {
     last: SequenceNumber,
     /// Stored events so far.
     count: u64,
-    /// The newest snapshot, if it cannot be used, and why: then the events must be there from the first, or from the one taken.
-    needed: Option<(SequenceNumber, String)>,
+    /// The newest snapshot, if it cannot be used: then the events must be there from the first, or from the one taken.
+    needed: Option<Unusable>,
 }
 
 impl<B: Behavior> Replay<'_, B> {
@@ -257,12 +289,7 @@ impl<B: Behavior> Replay<'_, B> {
     }
 
     fn snapshot_needed(&self) -> Result<(), RecoveryFailure> {
-        match &self.needed {
-            Some((snapshot, reason)) if snapshot.0 > 0 => {
-                Err(RecoveryFailure::SnapshotNeeded { snapshot: *snapshot, reason: reason.clone() })
-            }
-            _ => Ok(()),
-        }
+        self.needed.clone().map_or(Ok(()), |needed| Err(needed.into()))
     }
 
     fn apply(

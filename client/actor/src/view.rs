@@ -73,7 +73,7 @@ pub use kind::{AutoUpdate, ViewKind};
 pub use reference::{UpdateError, ViewRef};
 
 use crate::format::FormatError;
-use crate::newest_snapshot::SearchFailure;
+use crate::newest_snapshot::{SearchFailure, Unusable};
 use crate::signal::Signal;
 
 /// A kind of view.
@@ -152,7 +152,7 @@ impl Default for Update {
 /// Why a view was not updated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateFailure {
-    /// The store failed.
+    /// The store failed; also if a snapshot is damaged there, and not all events before it are there any more.
     #[error(transparent)]
     Store(#[from] Error),
     /// Nothing came for so long.
@@ -192,6 +192,16 @@ impl From<SearchFailure> for UpdateFailure {
         match failure {
             SearchFailure::Store(error) => Self::Store(error),
             SearchFailure::TimedOut(idle) => Self::TimedOut(idle),
+        }
+    }
+}
+
+impl From<Unusable> for UpdateFailure {
+    /// What becomes of an update that needs it.
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Refused { number: snapshot, reason } => Self::SnapshotNeeded { snapshot, reason },
+            Unusable::Damaged(error) => Self::Store(error),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{AutoUpdate, Update, UpdateFailure, View, ViewContext, ViewIds, ViewK
 use crate::actor_ref::StopReason;
 use crate::mailbox::{Asked, Taken};
 use crate::maintenance::{Maintenance, Origin, Stores};
-use crate::newest_snapshot::{Found, Search};
+use crate::newest_snapshot::{Found, Search, Unusable};
 use crate::replay_filter::FilteredEvents;
 use crate::signal::{Signal, SnapshotError};
 use crate::stash::Stash;
@@ -46,8 +46,8 @@ pub(super) struct Cell<V: View> {
     feed: Feed,
     /// To be done after the one that is under way.
     next_update: Option<(Update, Waiting)>,
-    /// The newest snapshot, if it cannot be used, and why: then the events must be there from the first, or from the one taken.
-    needed: Option<(SequenceNumber, String)>,
+    /// The newest snapshot, if it cannot be used: then the events must be there from the first, or from the one taken.
+    needed: Option<Unusable>,
     timer: Option<Pin<Box<Sleep>>>,
     stash: Stash<Letter<V::Message>>,
     maintenance: Maintenance<V::State>,
@@ -168,8 +168,7 @@ impl<V: View> Cell<V> {
             self.context.last_sequence_number = number;
             self.context.snapshot_sequence_number = number;
         }
-        // One of nothing replaces no event.
-        self.needed = found.unusable.filter(|(number, _)| number.0 > 0);
+        self.needed = found.unusable.filter(Unusable::is_of_events);
     }
 
     async fn run(mut self: Box<Self>) -> Ending {
@@ -286,8 +285,8 @@ impl<V: View> Cell<V> {
 
     /// A state without the events before a snapshot that cannot be used would have a hole: ends the incarnation.
     fn is_snapshot_needed(&mut self) -> bool {
-        let Some((snapshot, reason)) = self.needed.take() else { return false };
-        let failure = UpdateFailure::SnapshotNeeded { snapshot, reason };
+        let Some(needed) = self.needed.take() else { return false };
+        let failure = UpdateFailure::from(needed);
         self.ending = Some(Ending::Failed(failure.to_string()));
         self.on_failed(failure);
         true

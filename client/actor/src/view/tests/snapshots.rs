@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cairn_client::{Criteria, Deletion, NewSnapshot, PersistenceId, SequenceNumber};
+use cairn_client::{Criteria, Deletion, Error, NewSnapshot, PersistenceId, SequenceNumber};
 use tokio::time::Instant;
 
-use super::{Message, Probe, VIEW, World, seconds, state, tell};
+use super::{Message, Probe, VIEW, World, away, seconds, state, tell};
 use crate::actor_ref::StopReason;
 use crate::adapter::Format;
 use crate::codec::{Cbor, Json};
@@ -165,11 +165,34 @@ async fn a_view_without_a_snapshot_begins_with_the_events_that_are_left() {
 #[tokio::test(start_paused = true)]
 async fn a_view_that_cannot_load_its_snapshot_starts_again() {
     let mut world = World::new(&["a"]).await;
-    world.store.fail_load();
+    world.store.fail_load(away());
     let start = Instant::now();
     world.view(None);
     world.expect(&["a-1 at start"]).await;
     assert!(start.elapsed() >= seconds(1), "after its back-off");
+}
+
+fn damaged() -> Error {
+    Error::Damaged { message: "a chunk is missing".to_owned() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_damaged_is_replaced_by_all_events() {
+    let mut world = with_an_older_snapshot().await;
+    world.store.fail_load(damaged());
+    let view = world.view(None);
+    world.expect(&["a-1 at start", "b-2 at start", "c-3 at start"]).await;
+    assert_eq!(state(&view).await, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_snapshot_whose_events_are_gone_fails_the_view_until_it_reads() {
+    let mut world = with_an_older_snapshot().await;
+    world.actor.journal().delete_to(SequenceNumber(1), Deletion::Permanent).await.unwrap();
+    world.store.fail_load(damaged());
+    world.view(None);
+    let failed = format!("failed: {}", damaged());
+    world.expect(&[&failed, "b-2 at start", "c-3 at start"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,8 +55,8 @@ impl Troubled {
         self.streams.lock().unwrap().extend(troubles);
     }
 
-    pub(super) fn fail_load(&self) {
-        self.loads.lock().unwrap().push_back(away());
+    pub(super) fn fail_load(&self, error: Error) {
+        self.loads.lock().unwrap().push_back(error);
     }
 
     /// Which replays were asked for since this was asked last.
