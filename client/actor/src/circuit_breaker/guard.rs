@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cairn_client::Error;
 use rand::rngs::StdRng;
@@ -79,8 +80,17 @@ impl Guard {
     }
 
     pub(super) async fn call<T>(&self, effect: Effect, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.call_within(self.settings.call_timeout, effect, call).await
+    }
+
+    /// A call that may take another time than the breaker's settings say; zero = as long as it likes.
+    pub(super) async fn call_within<T>(
+        &self,
+        call_timeout: Duration,
+        effect: Effect,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let begun = Begun { guard: self, permit: Some(self.begin()?) };
-        let call_timeout = self.settings.call_timeout;
         let result = if call_timeout.is_zero() {
             call.await
         } else {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use cairn_client::{Criteria, Deletion, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, Write, WriteReply};
 use cairn_machine::{SLICES, Slice};
@@ -13,7 +14,7 @@ use crate::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Recovere
 /// A store with breakers before its journals, and others before its snapshots: one each for all that it has, or one each a shard.
 ///
 /// Guarded are the start of a recovery, writes, deletions, highest numbers, and all that snapshots know; not streams of events,
-/// which may well take long. A refused call fails with [`Error::Unavailable`](cairn_client::Error::Unavailable), one that took too long
+/// which may well take long. A recovery that may bring a snapshot is a call to the journal, and may take as long as one to each of both. A refused call fails with [`Error::Unavailable`](cairn_client::Error::Unavailable), one that took too long
 /// with [`Error::Unknown`](cairn_client::Error::Unknown), unless it only reads.
 ///
 /// A refusal speaks of the call that was refused. Who tries a write of unknown outcome again and is refused still does not know what
@@ -106,11 +107,22 @@ fn of_shard<'a>(guards: &'a [Guard], persistence_id: &PersistenceId) -> &'a Guar
     &guards[usize::from(Slice::of(persistence_id).shard(shards).0)]
 }
 
+/// How long two calls may take, one after the other; zero = as long as they like.
+fn together(first: Duration, second: Duration) -> Duration {
+    if first.is_zero() || second.is_zero() { Duration::ZERO } else { first.saturating_add(second) }
+}
+
 impl<S: JournalStore> JournalStore for GuardedStore<S> {
     fn recover(&self, request: RecoverRequest) -> Answer<'_, Recovered> {
         // A claim may have been made.
         let effect = if request.writer.is_some() { Effect::Perhaps } else { Effect::None };
-        Box::pin(self.journal(&request.persistence_id).call(effect, self.store.recover(request)))
+        let journal = self.journal(&request.persistence_id);
+        let mut call_timeout = journal.settings().call_timeout;
+        if request.criteria.is_some() {
+            // A snapshot comes with it, all of it, and may take as long as one that is loaded alone.
+            call_timeout = together(call_timeout, self.snapshot(&request.persistence_id).settings().call_timeout);
+        }
+        Box::pin(journal.call_within(call_timeout, effect, self.store.recover(request)))
     }
 
     fn write<'a>(&'a self, write: &'a Write) -> Answer<'a, WriteReply> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::guard::Effect;
 use super::{CallOutcome, CircuitBreaker, CircuitBreakerSettings, CircuitOpen, CircuitState, Guard, GuardedStore, Permit};
 use crate::store::{JournalStore, RecoverRequest, SnapshotStore};
+use crate::testing::faulty::{self, Call, FaultyStore};
 
 use CallOutcome::{Abandoned, NotReached, Reached};
 
@@ -371,6 +372,33 @@ async fn without_a_time_limit_a_call_takes_as_long_as_it_likes() {
         Ok(7)
     };
     assert_eq!(guard.call(Effect::Perhaps, slow).await, Ok(7));
+}
+
+/// How a recovery with or without a snapshot ends that takes so many seconds, through breakers that allow a journal 10 s and a snapshot 20 s;
+/// and how many failures that was.
+async fn slow_recovery(criteria: Option<Criteria>, snapshots: CircuitBreakerSettings, slowness: u64) -> (bool, u32) {
+    let faulty = FaultyStore::new(MemoryCairn::new().client());
+    faulty.next(Call::Recover, faulty::Fault::DelayAnswer(seconds(slowness)));
+    let store = GuardedStore::with_settings(faulty, CircuitBreakerSettings::journal(), snapshots, 1);
+    let writer = Some(WriterId::new("writer").unwrap());
+    let request =
+        RecoverRequest { persistence_id: persistence_id(), writer, criteria, to: SequenceNumber::MAX, max: u64::MAX >> 1 };
+    let recovered = store.recover(request).await;
+    if let Err(error) = &recovered {
+        assert!(matches!(error, Error::Unknown { .. }), "a claim may have been made: {error}");
+    }
+    (recovered.is_ok(), store.journals()[0].failures())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_comes_slowly_with_a_recovery_is_no_outage_of_the_journal() {
+    let (usual, any) = (CircuitBreakerSettings::snapshots(), Some(Criteria::LATEST));
+    assert_eq!(slow_recovery(any, usual, 29).await, (true, 0));
+    assert_eq!(slow_recovery(any, usual, 31).await, (false, 1));
+    assert_eq!(slow_recovery(None, usual, 9).await, (true, 0));
+    assert_eq!(slow_recovery(None, usual, 11).await, (false, 1));
+    let unlimited = CircuitBreakerSettings { call_timeout: Duration::ZERO, ..usual };
+    assert_eq!(slow_recovery(any, unlimited, 3600).await, (true, 0));
 }
 
 #[tokio::test(start_paused = true)]
