@@ -19,7 +19,7 @@ use cairn_client::memory::MemoryCairn;
 use cairn_client::{Criteria, Deletion, NewEvent, NewSnapshot, Payload, PersistenceId, SequenceNumber, WriterId};
 use common::meddled::{Fate, Meddled};
 use common::{Notes, Scripted, Starting, Tell, known, make, persist, scripted, state, system};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 struct World {
@@ -60,7 +60,8 @@ impl World {
     }
 
     async fn failure(&self, kind: &ActorKind<Scripted>) -> String {
-        match self.spawn(kind).stopped().await {
+        let actor = self.spawn(kind);
+        match tokio::time::timeout(Duration::from_secs(3600), actor.stopped()).await.expect("it is given up") {
             StopReason::Failed(reason) => {
                 assert_eq!(self.notes.all(), [format!("recovery failed: {reason}")]);
                 reason
@@ -236,6 +237,31 @@ async fn recovery_that_is_silent_for_too_long_fails() {
     let started = Instant::now();
     assert_eq!(world.failure(&world.kind().recovery_idle(Duration::from_secs(7))).await, "nothing came for 7s");
     assert!(started.elapsed() < Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replay_that_falls_silent_for_too_long_fails_the_recovery() {
+    let world = World::with(&["a", "b", "c"]).await;
+    world.store.on_events(|events| events.take(2).chain(stream::pending()).boxed());
+    let started = Instant::now();
+    assert_eq!(world.failure(&world.kind().recovery_idle(Duration::from_secs(7))).await, "nothing came for 7s");
+    assert!(started.elapsed() < Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replay_may_take_long_as_long_as_something_comes() {
+    let world = World::with(&["a", "b", "c"]).await;
+    world.store.on_events(|events| events.then(pause).boxed());
+    let started = Instant::now();
+    let actor = world.spawn(&world.kind().recovery_idle(Duration::from_secs(7)));
+    assert_eq!(state(&actor).await.unwrap(), ["a", "b", "c"]);
+    assert!(started.elapsed() > Duration::from_secs(15));
+}
+
+/// What comes after 5 s.
+async fn pause<T>(what: T) -> T {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    what
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use cairn_actor::store::{Answer, Claim, Events, JournalStore, RecoverRequest, Re
 use cairn_client::{
     Cairn, Criteria, Deletion, Error, NewSnapshot, PersistenceId, SequenceNumber, Snapshot, StoredEvent, Write, WriteReply,
 };
+use futures::StreamExt;
 use tokio::sync::Semaphore;
 
 /// What becomes of a call.
@@ -38,8 +39,8 @@ struct Shared {
     recovering: Mutex<Recovering>,
     /// What recoveries call the highest number.
     highest: Mutex<Option<SequenceNumber>>,
-    /// What recoveries replay instead.
-    replayed: Mutex<Option<Vec<StoredEvent>>>,
+    /// What becomes of the events of a recovery.
+    events: Mutex<Box<dyn Fn(Events) -> Events + Send>>,
 }
 
 /// How many recoveries were under way at once.
@@ -71,7 +72,7 @@ impl Meddled {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             recovering: Mutex::default(),
             highest: Mutex::default(),
-            replayed: Mutex::default(),
+            events: Mutex::new(Box::new(|events| events)),
         };
         Self { inner, shared: Arc::new(shared) }
     }
@@ -118,7 +119,12 @@ impl Meddled {
 
     /// Makes recoveries replay these.
     pub fn pretend_events(&self, events: Vec<StoredEvent>) {
-        *lock(&self.shared.replayed) = Some(events);
+        self.on_events(move |_| futures::stream::iter(events.clone().into_iter().map(Ok)).boxed());
+    }
+
+    /// Makes something else of the events of recoveries.
+    pub fn on_events(&self, change: impl Fn(Events) -> Events + Send + 'static) {
+        *lock(&self.shared.events) = Box::new(change);
     }
 
     pub fn recovering(&self) -> Recovering {
@@ -158,13 +164,10 @@ impl JournalStore for Meddled {
             // A recovery takes a moment.
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             let mut recovered = meet(fate, self.inner.recover(request)).await?;
-            let events = futures::StreamExt::inspect(recovered.events, move |_| {
+            let events = recovered.events.inspect(move |_| {
                 let _ = &counted;
             });
-            recovered.events = Box::pin(events);
-            if let Some(events) = lock(&self.shared.replayed).clone() {
-                recovered.events = Box::pin(futures::stream::iter(events.into_iter().map(Ok)));
-            }
+            recovered.events = lock(&self.shared.events)(events.boxed());
             recovered.highest = lock(&self.shared.highest).unwrap_or(recovered.highest);
             Ok(recovered)
         })
