@@ -93,7 +93,8 @@ pub trait JournalStore: Send + Sync + 'static {
     /// `SequenceNr`, `IsDeleted`
     fn replay(&self, persistence_id: &PersistenceId, numbers: RangeInclusive<u64>, max: u64) -> Events;
 
-    /// The events from a number on, and then those to come.
+    /// The events from a number on, and then those to come. A store that cannot tell of these ends the stream, with an error or without:
+    /// views look for events at intervals then.
     fn follow(&self, persistence_id: &PersistenceId, from: SequenceNumber) -> Events;
 
     /// The highest number that was ever stored; 0 if none was.

@@ -108,8 +108,8 @@ pub trait View: Sized + Send + 'static {
         true
     }
 
-    /// Told that an update failed, the first one or another. The view goes on with what it has, and tries again as it updates itself.
-    /// Logs unless it is overridden.
+    /// Told that an update failed, the first one or another, or that the journal does not push any more. The view goes on with what it has,
+    /// and tries again as it updates itself. Logs unless it is overridden.
     ///
     /// Akka: `PersistentView.onReplayError`, `OnReplayError`
     fn update_failed(&mut self, failure: &UpdateFailure, context: &mut ViewContext<Self::Message>) {

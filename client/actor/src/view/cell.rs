@@ -44,6 +44,8 @@ pub(super) struct Cell<V: View> {
     context: ViewContext<V::Message>,
     stores: Stores,
     feed: Feed,
+    /// Why the journal does not push, as the view was told: it is told again when something has been pushed meanwhile, or why changes.
+    not_pushed: Option<UpdateFailure>,
     /// To be done after the one that is under way.
     next_update: Option<(Update, Waiting)>,
     /// The newest snapshot, if it cannot be used: then the events must be there from the first, or from the one taken.
@@ -124,6 +126,7 @@ impl<V: View> Cell<V> {
             context: ViewContext::new(view_ref.clone()),
             stores,
             feed: Feed::Idle,
+            not_pushed: None,
             next_update: None,
             needed: None,
             timer: None,
@@ -263,6 +266,9 @@ impl<V: View> Cell<V> {
             Err(error) => return self.on_failed(UpdateFailure::Format { number, error }),
         };
         self.needed = None;
+        if matches!(self.feed, Feed::Follow(_)) {
+            self.not_pushed = None;
+        }
         self.context.last_sequence_number = number;
         for event in events {
             self.view.apply(&mut self.state, &event, &mut self.context);
@@ -293,7 +299,12 @@ impl<V: View> Cell<V> {
     }
 
     fn on_failed(&mut self, failure: UpdateFailure) {
-        self.view.update_failed(&failure, &mut self.context);
+        // A store that cannot push says so after each look at the journal.
+        let is_news =
+            !matches!(self.feed, Feed::Follow(_)) || self.not_pushed.replace(failure.clone()).as_ref() != Some(&failure);
+        if is_news {
+            self.view.update_failed(&failure, &mut self.context);
+        }
         self.end_update(&Err(failure));
         self.carry_out();
         if let AutoUpdate::Pushed { retry } = self.kind.auto_update {
@@ -362,7 +373,8 @@ impl<V: View> Cell<V> {
                     self.begin(Update { awaits: false, max }, Waiting::new());
                 }
             }
-            AutoUpdate::Pushed { .. } if is_idle => self.follow(),
+            // Following begins again after it: so a journal that does not push is looked at as often.
+            AutoUpdate::Pushed { .. } if is_idle => self.begin(Update { awaits: false, max: u64::MAX }, Waiting::new()),
             AutoUpdate::Pushed { .. } | AutoUpdate::Off => {}
         }
     }

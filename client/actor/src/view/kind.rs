@@ -38,9 +38,9 @@ pub enum AutoUpdate {
         /// Akka: `view.auto-update-replay-max`, `autoUpdateReplayMax`, `AutoUpdateReplayMax`
         max: u64,
     },
-    /// The journal tells it of events as they are stored.
+    /// The journal tells it of events as they are stored, where it can; while it does not, the view looks for them again and again.
     Pushed {
-        /// How long to wait before it asks again to be told, after that failed.
+        /// How long to wait, after being told has failed, before it looks and asks to be told again.
         retry: Duration,
     },
 }

@@ -1,5 +1,6 @@
 //! The cases of contract section 3.8, and what a view adds to them, over a cluster in memory with simulated time.
 
+mod pushed;
 mod snapshots;
 mod troubled;
 
@@ -224,19 +225,6 @@ async fn a_view_of_nothing_waits_for_something() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_journal_pushes_events_as_they_are_stored() {
-    let mut world = World::new(&["a"]).await;
-    let _view = world.view(None);
-    world.expect(&["a-1 at start"]).await;
-    let start = Instant::now();
-    world.persist(&["b"]).await;
-    world.expect(&["b-2"]).await;
-    world.persist(&["c", "d"]).await;
-    world.expect(&["c-3", "d-4"]).await;
-    assert!(start.elapsed() < seconds(1), "no interval passes: {:?}", start.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_view_that_looks_at_intervals_sees_live_events_then_and_not_before() {
     let mut world = World::new(&["a"]).await;
     let start = Instant::now();
@@ -343,37 +331,6 @@ async fn a_journal_that_fails_does_not_stop_a_view() {
     assert_eq!(update(&view, Update::default()).await, Err(UpdateError::Failed(away().into())));
     world.persist(&["c"]).await;
     world.expect(&[&failed, &failed, "c-3"]).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_view_that_is_pushed_asks_again_when_that_fails() {
-    let mut world = World::new(&["a", "b"]).await;
-    // The first update, and what is followed after it: that breaks at the first event, ends, and goes on.
-    world.store.next([Trouble::BreakAfter(1), Trouble::BreakAfter(1), Trouble::EndAfter(0)]);
-    let view = world.view(None);
-    let failed = format!("failed: {}", away());
-    world.expect(&["a-1 at start", &failed]).await;
-    let start = Instant::now();
-    world.expect(&["b-2", &failed, "failed: the journal ended the stream of events"]).await;
-    world.persist(&["c"]).await;
-    world.expect(&["c-3"]).await;
-    assert!(start.elapsed() >= seconds(15), "5 seconds each time: {:?}", start.elapsed());
-    assert_eq!(state(&view).await, ["a", "b", "c"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_update_of_a_view_that_is_pushed_is_strong_and_pushing_goes_on_after_it() {
-    let mut world = World::new(&["a"]).await;
-    // Nothing is pushed at first.
-    world.store.next([Trouble::None, Trouble::HangAfter(0)]);
-    let view = world.view(None);
-    world.expect(&["a-1 at start"]).await;
-    world.persist(&["b"]).await;
-    world.expect_nothing(seconds(600)).await;
-    assert_eq!(update(&view, Update::default()).await, Ok(2));
-    world.expect(&["b-2"]).await;
-    world.persist(&["c"]).await;
-    world.expect(&["c-3"]).await;
 }
 
 #[tokio::test(start_paused = true)]
