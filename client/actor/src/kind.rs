@@ -15,7 +15,7 @@ use crate::codec::Cbor;
 use crate::format::{Codec, EventFormat};
 use crate::mailbox::MailboxBound;
 use crate::recovery::Recovery;
-use crate::replay_filter::ReplayFilterSettings;
+use crate::replay_filter::{Anomaly, Filtering, ReplayFilterSettings};
 use crate::retention::Retention;
 
 /// Commands that may wait for an actor by default (contract 3.5).
@@ -45,7 +45,7 @@ pub(crate) struct Shared<B: Behavior> {
     pub(crate) supervision: Supervision,
     pub(crate) passivate_after: Option<Duration>,
     pub(crate) retention: Retention<B::State, B::Event>,
-    pub(crate) replay_filter: Option<ReplayFilterSettings>,
+    pub(crate) filtering: Filtering,
 }
 
 /// What becomes of a command for which a mailbox has no room.
@@ -148,7 +148,7 @@ impl<B: Behavior> Clone for Shared<B> {
             supervision: self.supervision,
             passivate_after: self.passivate_after,
             retention: self.retention.clone(),
-            replay_filter: self.replay_filter,
+            filtering: self.filtering.clone(),
         }
     }
 }
@@ -169,7 +169,7 @@ impl<B: Behavior> ActorKind<B> {
             supervision: Supervision::default(),
             passivate_after: None,
             retention: Retention::disabled(),
-            replay_filter: None,
+            filtering: Filtering::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -214,7 +214,13 @@ impl<B: Behavior> ActorKind<B> {
     /// Akka: `replay-filter`
     #[must_use]
     pub fn replay_filter(self, settings: ReplayFilterSettings) -> Self {
-        self.with(|shared| shared.replay_filter = Some(settings))
+        self.with(|shared| shared.filtering.set(settings))
+    }
+
+    /// Sees each anomaly that the [replay filter](Self::replay_filter) finds, beside the log, with the journal's name: to count them, say.
+    #[must_use]
+    pub fn watch_anomalies(self, watch: impl Fn(&PersistenceId, &Anomaly) + Send + Sync + 'static) -> Self {
+        self.with(|shared| shared.filtering.watch(watch))
     }
 
     /// How long recovery may be silent before it has failed; 30 s by default.

@@ -19,7 +19,6 @@ use crate::context::Context;
 use crate::format::FormatError;
 use crate::kind::ActorKind;
 use crate::newest_snapshot::{Found, Newest, Search, SearchFailure, Unusable};
-use crate::replay_filter::FilteredEvents;
 use crate::store::{Claim, Events, RecoverRequest, Recovered, Store};
 use crate::system::ActorSystem;
 
@@ -171,7 +170,7 @@ pub(crate) async fn recover<B: Behavior>(
     };
     let (Recovered { claim, snapshot, mut events, highest }, damage) = start(system.store(), request, idle).await?;
     let claim = claim.ok_or(RecoveryFailure::NoClaim)?;
-    events = filtered(kind, context, events);
+    events = settings.filtering.filtered(&persistence_id, events);
     let mut replay = Replay { kind, highest, last: SequenceNumber(0), count: 0, needed: None };
     let mut state = None;
     if let (Some(criteria), Some(codec)) = (criteria, &settings.snapshots) {
@@ -191,7 +190,7 @@ pub(crate) async fn recover<B: Behavior>(
         }
         if unusable.is_some() && !is_replayed_from_first {
             let more = system.store().replay(&persistence_id, replay.last.0 + 1..=recovery.to.0, max);
-            events = filtered(kind, context, more);
+            events = settings.filtering.filtered(&persistence_id, more);
         }
         replay.needed = unusable.filter(Unusable::is_of_events);
     }
@@ -221,14 +220,6 @@ async fn start(
             Ok((try_once(request).await?, Some(damage)))
         }
         (outcome, _) => Ok((outcome?, None)),
-    }
-}
-
-/// The events through the filter, if the kind has one.
-fn filtered<B: Behavior>(kind: &ActorKind<B>, context: &Context<B>, events: Events) -> Events {
-    match kind.shared().replay_filter {
-        Some(settings) => FilteredEvents::new(context.persistence_id().clone(), events, settings).boxed(),
-        None => events,
     }
 }
 
@@ -273,7 +264,7 @@ impl<B: Behavior> Replay<'_, B> {
 
     fn check(&self, number: SequenceNumber) -> Result<(), RecoveryFailure> {
         // A filter has an opinion of its own about the order.
-        let is_in_order = number > self.last || self.kind.shared().replay_filter.is_some();
+        let is_in_order = number > self.last || self.kind.shared().filtering.is_set();
         if !is_in_order || number > self.highest {
             return Err(RecoveryFailure::Order { number, last: self.last, highest: self.highest });
         }

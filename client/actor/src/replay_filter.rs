@@ -20,6 +20,8 @@ use std::str::FromStr;
 
 use cairn_client::{SequenceNumber, StoredEvent, WriterId};
 
+pub(crate) use stream::Filtering;
+
 pub use stream::FilteredEvents;
 
 /// What is done about an anomaly.

@@ -481,8 +481,13 @@ async fn overlapping(world: &World) {
 async fn filter_leaves_out_what_a_newer_writer_wrote_over() {
     let world = World::with(&["a", "overwritten", "b", "c"]).await;
     overlapping(&world).await;
-    let actor = world.spawn(&world.kind().replay_filter(ReplayFilterSettings::default()));
+    let seen = Notes::default();
+    let watch = seen.clone();
+    let kind = world.kind().replay_filter(ReplayFilterSettings::default());
+    let kind = kind.watch_anomalies(move |id, anomaly| watch.add(format!("{id}: {:?} {}", anomaly.kind, anomaly.number)));
+    let actor = world.spawn(&kind);
     assert_eq!(state(&actor).await.unwrap(), ["a", "b", "c"]);
+    assert_eq!(seen.all(), ["actor: Overwritten 2"]);
     persist(&actor, "d").await.unwrap();
     assert_eq!(world.store.writes(), [vec![vec![5]]]);
 }

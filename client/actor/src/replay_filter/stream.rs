@@ -2,13 +2,45 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use cairn_client::{Error, PersistenceId, StoredEvent};
 use futures::Stream;
 
-use super::{ReplayFilter, ReplayFilterMode, ReplayFilterSettings, Step};
+use super::{Anomaly, ReplayFilter, ReplayFilterMode, ReplayFilterSettings, Step};
 use crate::store::Events;
+
+/// Sees each anomaly, and whose journal it is in.
+type Watch = Arc<dyn Fn(&PersistenceId, &Anomaly) + Send + Sync>;
+
+/// What all actors or views of one kind do with the events that they replay.
+#[derive(Clone, Default)]
+pub(crate) struct Filtering {
+    settings: Option<ReplayFilterSettings>,
+    watch: Option<Watch>,
+}
+
+impl Filtering {
+    pub(crate) fn set(&mut self, settings: ReplayFilterSettings) {
+        self.settings = Some(settings);
+    }
+
+    pub(crate) fn watch(&mut self, watch: impl Fn(&PersistenceId, &Anomaly) + Send + Sync + 'static) {
+        self.watch = Some(Arc::new(watch));
+    }
+
+    /// Whether there is a filter, which has an opinion of its own about the order of events.
+    pub(crate) fn is_set(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// The events through the filter, if there is one.
+    pub(crate) fn filtered(&self, persistence_id: &PersistenceId, events: Events) -> Events {
+        let Some(settings) = self.settings else { return events };
+        Box::pin(FilteredEvents { watch: self.watch.clone(), ..FilteredEvents::new(persistence_id.clone(), events, settings) })
+    }
+}
 
 /// The events of a replay without those that the filter leaves out. Anomalies are logged: as errors in the mode
 /// [`Fail`](ReplayFilterMode::Fail), which ends the replay with [`Error::Damaged`], and else as warnings.
@@ -20,6 +52,7 @@ pub struct FilteredEvents {
     filter: Option<ReplayFilter>,
     ready: VecDeque<Result<StoredEvent, Error>>,
     anomalies: u64,
+    watch: Option<Watch>,
 }
 
 impl FilteredEvents {
@@ -33,6 +66,7 @@ impl FilteredEvents {
             filter: Some(ReplayFilter::new(settings)),
             ready: VecDeque::new(),
             anomalies: 0,
+            watch: None,
         }
     }
 
@@ -46,10 +80,13 @@ impl FilteredEvents {
         self.ready.extend(step.released.map(Ok));
         for anomaly in &step.anomalies {
             self.anomalies += 1;
-            let Self { persistence_id, mode, .. } = self;
+            let Self { persistence_id, mode, watch, .. } = self;
             match mode {
                 ReplayFilterMode::Fail => tracing::error!(%persistence_id, %anomaly, "replay filter: fail the replay"),
                 _ => tracing::warn!(%persistence_id, %mode, %anomaly, "replay filter: writers overlap"),
+            }
+            if let Some(watch) = watch {
+                watch(persistence_id, anomaly);
             }
         }
         if let (ReplayFilterMode::Fail, Some(anomaly)) = (self.mode, step.anomalies.first()) {

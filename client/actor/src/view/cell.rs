@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cairn_client::{Criteria, SequenceNumber, StoredEvent};
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::context::Step;
@@ -24,7 +24,6 @@ use crate::actor_ref::StopReason;
 use crate::mailbox::{Asked, Taken};
 use crate::maintenance::{Maintenance, Origin, Stores};
 use crate::newest_snapshot::{Found, Search, Unusable};
-use crate::replay_filter::FilteredEvents;
 use crate::signal::{Signal, SnapshotError};
 use crate::stash::Stash;
 use crate::store::{Events, Store};
@@ -348,10 +347,7 @@ impl<V: View> Cell<V> {
     fn replay(&self, to: SequenceNumber, max: u64) -> Events {
         let persistence_id = self.context.persistence_id();
         let events = self.stores.store.replay(persistence_id, self.next_number()..=to.0, max);
-        match self.kind.replay_filter {
-            Some(settings) => FilteredEvents::new(persistence_id.clone(), events, settings).boxed(),
-            None => events,
-        }
+        self.kind.filtering.filtered(persistence_id, events)
     }
 
     fn follow(&mut self) {

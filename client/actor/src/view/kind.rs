@@ -10,7 +10,7 @@ use super::{View, ViewIds, ViewRef};
 use crate::format::{Codec, EventFormat};
 use crate::kind::Supervision;
 use crate::recovery::Recovery;
-use crate::replay_filter::ReplayFilterSettings;
+use crate::replay_filter::{Anomaly, Filtering, ReplayFilterSettings};
 use crate::system::{ActorSystem, parse_persistence_id};
 
 /// Between looks at the journal, or tries to follow it again, by default (contract 3.8).
@@ -89,7 +89,7 @@ pub(super) struct Shared<V: View> {
     pub(super) snapshots: Option<Arc<dyn Codec<V::State>>>,
     pub(super) auto_update: AutoUpdate,
     pub(super) recovery: Recovery,
-    pub(super) replay_filter: Option<ReplayFilterSettings>,
+    pub(super) filtering: Filtering,
     pub(super) update_idle: Duration,
     mailbox_room: usize,
     pub(super) stash_room: usize,
@@ -110,7 +110,7 @@ impl<V: View> Clone for Shared<V> {
             snapshots: self.snapshots.clone(),
             auto_update: self.auto_update,
             recovery: self.recovery,
-            replay_filter: self.replay_filter,
+            filtering: self.filtering.clone(),
             update_idle: self.update_idle,
             mailbox_room: self.mailbox_room,
             stash_room: self.stash_room,
@@ -128,7 +128,7 @@ impl<V: View> ViewKind<V> {
             snapshots: None,
             auto_update: AutoUpdate::default(),
             recovery: Recovery::default(),
-            replay_filter: None,
+            filtering: Filtering::default(),
             update_idle: UPDATE_IDLE_DEFAULT,
             mailbox_room: ROOM_DEFAULT,
             stash_room: ROOM_DEFAULT,
@@ -167,7 +167,13 @@ impl<V: View> ViewKind<V> {
     /// Akka: `replay-filter`
     #[must_use]
     pub fn replay_filter(self, settings: ReplayFilterSettings) -> Self {
-        self.with(|shared| shared.replay_filter = Some(settings))
+        self.with(|shared| shared.filtering.set(settings))
+    }
+
+    /// Sees each anomaly that the [replay filter](Self::replay_filter) finds, beside the log, with the journal's name: to count them, say.
+    #[must_use]
+    pub fn watch_anomalies(self, watch: impl Fn(&PersistenceId, &Anomaly) + Send + Sync + 'static) -> Self {
+        self.with(|shared| shared.filtering.watch(watch))
     }
 
     /// How long the journal may be silent before an update has failed, at least, and twice as long at most; 30 s by default.

@@ -459,8 +459,12 @@ async fn what_several_writers_wrote_over_each_other_can_be_filtered() {
     let script = vec![stored(1, "old", "a"), stored(2, "old", "b"), stored(2, "new", "B"), stored(3, "new", "c")];
     world.store.next([Trouble::Script(script.clone())]);
     let filter = ReplayFilterSettings { window: NonZeroUsize::new(2).unwrap(), ..ReplayFilterSettings::default() };
-    let first = world.spawn(&world.kind().replay_filter(filter).auto_update(AutoUpdate::Off));
-    world.expect(&["a-1 at start", "B-2 at start", "c-3 at start"]).await;
+    let tell = world.tell.clone();
+    let kind = world.kind().replay_filter(filter).auto_update(AutoUpdate::Off);
+    // A test that has ended looks no more.
+    let first =
+        world.spawn(&kind.watch_anomalies(move |id, found| drop(tell.send(format!("{id}: {:?} {}", found.kind, found.number)))));
+    world.expect(&["account-1: Overwritten 2", "a-1 at start", "B-2 at start", "c-3 at start"]).await;
     first.stop();
 
     world.store.next([Trouble::Script(script)]);
