@@ -119,6 +119,13 @@ impl<T: prost::Message + Default> Encoding<T> for Prost {
     }
 }
 
+impl Cbor {
+    /// Values as CBOR under a name, in their first version, where none was given one before: what is stored without a name is read, too.
+    pub(crate) fn named<T: Serialize + DeserializeOwned + 'static>(name: &str) -> Versioned<T, Self> {
+        Versioned::new(name, Self).also_reads("", Self, Ok)
+    }
+}
+
 /// A blanket implementation for all encodings would leave [`Versioned`] none of its own.
 macro_rules! bare_codec {
     ($($encoding:ty),*) => {$(

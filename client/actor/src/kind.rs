@@ -25,6 +25,11 @@ const RECOVERY_IDLE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a write is tried by default.
 const WRITE_TIME_DEFAULT: Duration = Duration::from_secs(120);
 
+/// The name of events that were given none. Persisted.
+const EVENT_NAME: &str = "event";
+/// The name of states that were given none. Persisted.
+const STATE_NAME: &str = "state";
+
 /// A kind of actor. Cheap to clone.
 ///
 /// Akka: `EventSourcedBehavior.apply` and what changes what it gives, `Props`
@@ -174,14 +179,17 @@ impl<B: Behavior> ActorKind<B> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A kind whose events and snapshots are CBOR, as they are. An event that will change one day is better wrapped from the
-    /// first: see [`Versioned`](crate::codec::Versioned).
+    /// A kind whose events and snapshots are CBOR, each with a name and its first version: the manifests are `event#1` and `state#1`, as
+    /// [`Versioned`](crate::codec::Versioned) writes them. What a bare [`Cbor`] has stored is read, too.
+    ///
+    /// When a type changes, [`new`](Self::new) with the same name and the next version takes over:
+    /// `Format::new(Versioned::new("event", Cbor).then(upcast))`. A name of the user's own, from the first day, says more in the journal.
     pub fn cbor(make: impl Fn(&PersistenceId) -> B + Send + Sync + 'static) -> Self
     where
         B::Event: Serialize + DeserializeOwned,
         B::State: Serialize + DeserializeOwned,
     {
-        Self::new(make, Format::new(Cbor)).snapshots(Cbor)
+        Self::new(make, Format::new(Cbor::named(EVENT_NAME))).snapshots(Cbor::named(STATE_NAME))
     }
 
     /// How states become snapshots. Without it no snapshot is saved or read.

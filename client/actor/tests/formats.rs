@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cairn_actor::adapter::{Adapter, EventAdapters, Format, Kind, ReadEventAdapter, Tagged, WriteEventAdapter};
 use cairn_actor::codec::{Cbor, Json, Versioned};
 use cairn_actor::context::Context;
+use cairn_actor::effect::Effect;
 use cairn_actor::format::{Codec, EventFormat, Refusal};
 use cairn_actor::{ActorKind, Recovery};
 use cairn_client::memory::MemoryCairn;
-use cairn_client::{NewSnapshot, Payload, SequenceNumber, StoredEvent};
+use cairn_client::{Criteria, NewSnapshot, Payload, SequenceNumber, StoredEvent};
 use futures::TryStreamExt;
 
-use common::{Notes, Scripted, known, persist, state, system};
+use common::{Notes, Scripted, known, make, persist, state, system};
 
 const ID: &str = "account-1";
 
@@ -199,4 +200,55 @@ async fn at_most_so_many_events_are_recovered_also_where_an_adapter_drops_them_a
         );
         assert_eq!(known(&actor, Context::last_sequence_number).await.unwrap(), SequenceNumber(5));
     }
+}
+
+/// The newest snapshot's manifest.
+async fn snapshot_manifest(memory: &MemoryCairn) -> String {
+    let snapshot = memory.client().journal(ID).unwrap().load_snapshot(Criteria::LATEST).await.unwrap();
+    snapshot.expect("it was saved").info.manifest
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_are_cbor_with_a_name_and_a_version_unless_something_else_is_said() {
+    let memory = MemoryCairn::new();
+    let notes = Notes::default();
+    let made = notes.clone();
+    let kind = ActorKind::cbor(move |_| Scripted { notes: made.clone() });
+    let actor = system(memory.client(), 1).spawn(&kind, ID).unwrap();
+    persist(&actor, "a").await.unwrap();
+    make(&actor, |_, _| Effect::save_snapshot().and(Effect::stop())).await;
+    actor.stopped().await;
+    let payloads: Vec<_> = stored(&memory).await.into_iter().map(|stored| stored.event.payload).collect();
+    let expected = Payload { serializer_id: 4201, manifest: "event#1".to_owned(), bytes: b"\x61a".as_slice().into() };
+    assert_eq!(payloads, [expected]);
+    assert_eq!(snapshot_manifest(&memory).await, "state#1");
+
+    // The next version takes over what there is, the snapshot and the events.
+    let events = Versioned::new("event", Cbor).then(|old: String| Ok(format!("{old} of old")));
+    let states = Versioned::new("state", Cbor).then(|old: Vec<String>| Ok([old, vec!["saved of old".to_owned()]].concat()));
+    let made = notes.clone();
+    let next = ActorKind::new(move |_| Scripted { notes: made.clone() }, Format::new(events)).snapshots(states);
+    let actor = system(memory.client(), 2).spawn(&next, ID).unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["a", "saved of old"]);
+    actor.stop();
+    actor.stopped().await;
+    let actor = system(memory.client(), 3).spawn(&next.recovery(Recovery::without_snapshot()), ID).unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["a of old"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cbor_that_was_stored_without_a_name_is_read_for_ever() {
+    let memory = MemoryCairn::new();
+    // As a bare codec writes it: these bytes stay as they are.
+    let bare = |bytes: &'static [u8]| Payload { serializer_id: 4201, manifest: String::new(), bytes: bytes.into() };
+    store(&memory, [bare(b"\x61a"), bare(b"\x61b")]).await;
+    let snapshot = NewSnapshot { sequence_number: SequenceNumber(1), payload: bare(b"\x81\x65saved"), ..NewSnapshot::default() };
+    memory.client().journal(ID).unwrap().save_snapshot(snapshot).await.unwrap();
+    let notes = Notes::default();
+    let kind = ActorKind::cbor(move |_| Scripted { notes: notes.clone() });
+    let actor = system(memory.client(), 1).spawn(&kind, ID).unwrap();
+    persist(&actor, "c").await.unwrap();
+    assert_eq!(state(&actor).await.unwrap(), ["saved", "b", "c"]);
+    let manifests: Vec<_> = stored(&memory).await.into_iter().map(|stored| stored.event.payload.manifest).collect();
+    assert_eq!(manifests, ["", "", "event#1"]);
 }

@@ -138,7 +138,7 @@ impl<T, E> Versioned<T, E> {
     }
 }
 
-impl<T: Send + Sync + 'static, E: Encoding<T>> Codec<T> for Versioned<T, E> {
+impl<T: 'static, E: Encoding<T>> Codec<T> for Versioned<T, E> {
     fn encode(&self, value: &T) -> Result<Payload, FormatError> {
         let (manifest, _) = self.readers.last().expect("what is written can be read");
         encode_as(&self.encoding, manifest.clone(), value)
