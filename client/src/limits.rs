@@ -24,6 +24,8 @@ pub(crate) const RETRY_DELAY_MAX: Duration = Duration::from_millis(250);
 pub(crate) const RETRY_DELAY_UNSENT_MAX: Duration = Duration::from_millis(40);
 /// Rounds of questions who leads begin at least so far apart.
 pub(crate) const REFRESH_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// A leader that is doubted is not asked after more often than this, by all callers together.
+pub(crate) const DOUBT_INTERVAL_MIN: Duration = Duration::from_millis(200);
 /// How often a hint may be followed without waiting before retries slow down.
 pub(crate) const HINTS_FOLLOWED_MAX: u32 = 2;
 /// How long a node may take to answer a status request.

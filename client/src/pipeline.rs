@@ -73,6 +73,14 @@ pub(crate) enum Waiter {
 }
 
 impl Waiter {
+    /// Whether nobody waits any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Self::Once(sender) => sender.is_closed(),
+            Self::Ticket(..) => false,
+        }
+    }
+
     fn answer(self, answer: Answer) {
         match self {
             // A caller that went away does not want it.

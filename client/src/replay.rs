@@ -108,6 +108,14 @@ fn bounds(numbers: &impl RangeBounds<u64>) -> (SequenceNumber, SequenceNumber) {
     (SequenceNumber(from.clamp(1, SequenceNumber::MAX.0)), SequenceNumber(to.min(SequenceNumber::MAX.0)))
 }
 
+/// The state of a journal, as far as it decides which events a replay shows.
+#[derive(Clone, Copy)]
+struct State {
+    end: ReplayEnd,
+    /// Events up to this are gone, for those too who ask for deleted ones.
+    removed_to: SequenceNumber,
+}
+
 /// Where a replay stands.
 ///
 /// Numbers rise, so up to its highest number a state changes by deletions alone. A stream that is opened anew is asked for no more than
@@ -116,7 +124,7 @@ pub(crate) struct ReplayCursor {
     request: ReplayRequest,
     target: Target,
     /// The state that the events are of: as the first stream of which anything was handed out says.
-    state: Option<ReplayEnd>,
+    state: Option<State>,
     /// Whether something of that state was handed out: what follows must be of it, too.
     has_begun: bool,
     /// Whether the next message is the first of its stream.
@@ -137,23 +145,33 @@ impl ReplayCursor {
 
     /// The last number that may still come.
     fn last(&self) -> SequenceNumber {
-        self.state.map_or(self.request.to, |state| self.request.to.min(state.highest))
+        self.state.map_or(self.request.to, |state| self.request.to.min(state.end.highest))
+    }
+
+    /// Up to where events of a state are not shown.
+    fn hidden_to(&self, state: State) -> SequenceNumber {
+        if self.request.include_deleted { state.removed_to } else { state.end.deleted_to }
     }
 
     /// A stream begins, of this state.
-    fn opened(&mut self, state: ReplayEnd) -> Result<(), Error> {
+    fn opened(&mut self, state: State) -> Result<(), Error> {
         self.is_opening = false;
         let Some(first) = self.state.filter(|_| self.has_begun) else {
             self.state = Some(state);
             return Ok(());
         };
-        let (from, last) = (self.request.from.max(SequenceNumber(first.deleted_to.0 + 1)), self.last());
-        if from <= last && state.deleted_to >= from && !self.request.include_deleted {
+        let (from, last) = (self.request.from.max(SequenceNumber(self.hidden_to(first).0 + 1)), self.last());
+        if from > last || self.request.max == 0 {
+            // Nothing is left but to hear so.
+            return Ok(());
+        }
+        if self.hidden_to(state) >= from {
             let message = format!("the connection broke, and events from {from} on were deleted before it was there again");
             return Err(Error::Gone { message });
         }
-        if state.highest < last {
-            let message = format!("the connection broke, and the node that goes on is behind: at {} of {last}", state.highest);
+        if state.end.highest < last {
+            let highest = state.end.highest;
+            let message = format!("the connection broke, and the node that goes on is behind: at {highest} of {last}");
             return Err(Error::Unavailable { message });
         }
         Ok(())
@@ -191,11 +209,15 @@ impl Cursor for ReplayCursor {
     fn take(&mut self, message: v1::ReplayResponse) -> Result<Vec<StoredEvent>, Error> {
         if self.is_opening {
             let state = message.state.ok_or_else(|| Error::protocol("a replay that does not say of which state it is"))?;
-            self.opened(ReplayEnd { highest: number(state.highest)?, deleted_to: number(state.deleted_to)? })?;
+            let end = ReplayEnd { highest: number(state.highest)?, deleted_to: number(state.deleted_to)? };
+            self.opened(State { end, removed_to: number(state.removed_to)? })?;
         }
         let mut events = Vec::with_capacity(message.events.len());
         for event in message.events {
-            events.push(stored_event(event)?);
+            let stored = stored_event(event)?;
+            // As it was in the state that is replayed, whatever has been deleted since.
+            let deleted = self.state.is_some_and(|state| stored.event.sequence_number <= state.end.deleted_to);
+            events.push(StoredEvent { deleted, ..stored });
         }
         if let Some(last) = events.last() {
             if events[0].event.sequence_number < self.request.from || events.len() as u64 > self.request.max {
@@ -215,7 +237,7 @@ impl Cursor for ReplayCursor {
     }
 
     fn mark(&self) -> Option<ReplayEnd> {
-        self.state.filter(|_| self.is_done)
+        self.state.filter(|_| self.is_done).map(|state| state.end)
     }
 
     /// The end is known behind the last event only.

@@ -19,7 +19,7 @@ use crate::attempt::Failed;
 use crate::cairn::deadline_in;
 use crate::connector::Connector;
 use crate::error::Error;
-use crate::limits::{REFRESH_INTERVAL_MIN, SILENCE_DOUBTED, STATUS_GRACE, STATUS_TIMEOUT};
+use crate::limits::{DOUBT_INTERVAL_MIN, REFRESH_INTERVAL_MIN, SILENCE_DOUBTED, STATUS_GRACE, STATUS_TIMEOUT};
 use crate::node::Node;
 use crate::pipeline::IsDeposed;
 use crate::retry::Retry;
@@ -164,7 +164,7 @@ impl Router {
     /// waited for.
     async fn is_led_elsewhere(self: &Arc<Self>, target: &Target, address: &str) -> bool {
         let Some(shard) = shard_of(&self.map(), target) else { return std::future::pending().await };
-        drop(self.refresh().await);
+        self.ask_after_silence().await;
         self.map().is_led_elsewhere(shard, address)
     }
 
@@ -255,16 +255,32 @@ impl Router {
         round
     }
 
+    /// Asks who leads, on behalf of those whom a leader does not answer: what the last round has brought does for a while, however many
+    /// they are.
+    async fn ask_after_silence(self: &Arc<Self>) {
+        let has_just_asked = {
+            let refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            refreshing.as_ref().is_some_and(|(round, begun)| {
+                round.peek().is_some() && Instant::now().saturating_duration_since(*begun) < DOUBT_INTERVAL_MIN
+            })
+        };
+        if !has_just_asked {
+            drop(self.refresh().await);
+        }
+    }
+
     async fn ask_around(self: &Arc<Self>) {
         let addresses = self.map().addresses();
         let mut asked: FuturesUnordered<_> =
             addresses.into_iter().map(|address| async { (self.status_of(&address).await, address) }).collect();
+        let (count, mut answered) = (asked.len(), 0);
         let mut enough_at = Instant::now() + STATUS_TIMEOUT;
         while let Ok(Some((status, address))) = tokio::time::timeout_at(enough_at, asked.next()).await {
             let learnt = match status {
                 Ok(status) => {
                     // One that does not answer must not hold up what another one knows.
                     enough_at = enough_at.min(Instant::now() + STATUS_GRACE);
+                    answered += 1;
                     self.map().learn(&status)
                 }
                 Err(failed) => Err(failed.message().to_owned()),
@@ -273,7 +289,8 @@ impl Router {
                 tracing::debug!(address, obstacle, "status is of no use");
                 *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = format!("{address}: {obstacle}");
             }
-            if self.map().is_complete(Instant::now()) {
+            // One alone may be cut off from the others, and still believe that it leads.
+            if 2 * answered > count && self.map().is_complete(Instant::now()) {
                 return;
             }
         }
@@ -317,7 +334,7 @@ impl Router {
             let (router, address) = (router.upgrade(), address.clone());
             let asked = async move {
                 let Some(router) = router else { return false };
-                drop(router.refresh().await);
+                router.ask_after_silence().await;
                 router.map().is_deposed(&address)
             };
             asked.boxed()

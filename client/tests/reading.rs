@@ -198,6 +198,41 @@ async fn a_replay_that_reconnects_is_of_the_state_in_which_it_began() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_of_deleted_events_that_reconnects_is_of_the_state_in_which_it_began() {
+    for deletion in [Deletion::Logical, Deletion::Permanent] {
+        let cluster = MemoryCairn::new();
+        let cairn = cluster.client();
+        let journal = written(&cairn, "account", 2_000).await.journal().clone();
+        journal.delete_to(SequenceNumber(100), Deletion::Logical).await.unwrap();
+        cluster.break_streams_after(Some(1));
+        let mut replay = journal.replay(..).include_deleted().start();
+        let mut events = vec![replay.next().await.unwrap().unwrap()];
+        journal.delete_to(SequenceNumber(900), deletion).await.unwrap();
+        let rest = replay.collect_all().await;
+        if deletion == Deletion::Permanent {
+            let error = rest.unwrap_err();
+            assert!(matches!(error, Error::Gone { .. }), "{error:?}");
+            continue;
+        }
+        events.extend(rest.unwrap());
+        assert_eq!(numbers(&events), (1..=2_000).collect::<Vec<_>>());
+        assert!(events.iter().all(|stored| stored.deleted == (stored.event.sequence_number.0 <= 100)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_which_all_was_delivered_ends_whatever_became_of_its_connection() {
+    let cluster = MemoryCairn::new();
+    let cairn = cluster.client();
+    let journal = written(&cairn, "account", 2_000).await.journal().clone();
+    cluster.break_streams_after(Some(1));
+    let mut replay = journal.replay(..).max(256).start();
+    replay.next().await.unwrap().unwrap();
+    journal.delete_to(SequenceNumber(300), Deletion::Logical).await.unwrap();
+    assert_eq!(replay.collect_all().await.unwrap().len(), 255);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recovery_that_reconnects_behind_a_deletion_does_not_look_whole() {
     let cluster = MemoryCairn::new();
     let cairn = cluster.client();

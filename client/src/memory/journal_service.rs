@@ -279,7 +279,6 @@ fn wire(events: Vec<StoredEvent>) -> Vec<v1::StoredEvent> {
     events.into_iter().map(v1::StoredEvent::from).collect()
 }
 
-/// The next events of a shard that match; none if there is nothing new.
 /// Keeps of some events those that fit one message; whether these are all.
 fn cut<T>(events: &mut Vec<T>, stored: impl Fn(&T) -> &StoredEvent) -> bool {
     let mut bytes = 0;
@@ -293,6 +292,7 @@ fn cut<T>(events: &mut Vec<T>, stored: impl Fn(&T) -> &StoredEvent) -> bool {
     is_whole
 }
 
+/// The next events of a shard that match; none if there is nothing new.
 fn shard_events(world: &World, follow: &mut FollowShard) -> Result<Option<v1::FollowShardResponse>, Failure> {
     let from = Position(follow.after.0 + 1);
     let mut events = world
@@ -337,7 +337,8 @@ struct Replaying {
 impl Replaying {
     fn new(world: Arc<World>, replay: Replay) -> Self {
         let HighestReply { highest, deleted_to, removed_to, .. } = Self::head(&world, &replay.persistence_id);
-        let state = v1::ReplayEnd { highest: highest.to_wire(), deleted_to: deleted_to.to_wire() };
+        let state =
+            v1::ReplayEnd { highest: highest.to_wire(), deleted_to: deleted_to.to_wire(), removed_to: removed_to.to_wire() };
         let replay = Replay { to: replay.to.min(highest), ..replay };
         Self { world, replay, state, deleted_to, removed_to, is_first: true, is_over: false }
     }

@@ -52,7 +52,8 @@ impl Waiting {
 
     /// Whether somebody waits for the answer to a request which only a leader carries out, and which left before a moment.
     pub(super) fn has_one_for_leader_before(&self, moment: Instant) -> bool {
-        self.places.iter().flatten().any(|place| place.is_for_leader && place.waiter.is_some() && place.since < moment)
+        let waits = |place: &Place| place.waiter.as_ref().is_some_and(|waiter| !waiter.is_gone());
+        self.places.iter().flatten().any(|place| place.is_for_leader && place.since < moment && waits(place))
     }
 
     /// Gives up the requests that left before a moment.

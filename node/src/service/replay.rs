@@ -81,7 +81,11 @@ pub(super) async fn events<T>(
         left = left.saturating_sub(page.events.len() as u64);
         core.metrics.replayed_events.increment(page.events.len() as u64);
         let next = page.next.filter(|_| left > 0);
-        let state = v1::ReplayEnd { highest: watermarks.highest.to_wire(), deleted_to: watermarks.deleted_to.to_wire() };
+        let state = v1::ReplayEnd {
+            highest: watermarks.highest.to_wire(),
+            deleted_to: watermarks.deleted_to.to_wire(),
+            removed_to: watermarks.removed_to.to_wire(),
+        };
         let message = v1::ReplayResponse {
             events: page.events.into_iter().map(Into::into).collect(),
             end: next.is_none().then_some(state),
