@@ -58,7 +58,7 @@ fn without_a_quorum_the_outcome_is_unknown_and_with_it_the_cluster_serves_again(
 fn gaps_of(seed: u64, is_cut_off: bool) -> [Duration; 2] {
     let gaps = Arc::new(Mutex::new([Duration::ZERO; 2]));
     let seen = gaps.clone();
-    Simulation::new(seed).run(|cluster| async move {
+    Simulation::new(seed).run(move |cluster| async move {
         let client = || cluster.client_builder().attempt_timeout(Duration::from_secs(20)).build();
         let mut account = client()?.journal("account-1")?.claim().await?;
         for _ in 0..100 {
