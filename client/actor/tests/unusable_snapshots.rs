@@ -2,8 +2,9 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use cairn_actor::actor_ref::{ActorRef, StopReason};
@@ -14,20 +15,21 @@ use cairn_client::memory::MemoryCairn;
 use cairn_client::{Cairn, Deletion, Error, NewEvent, NewSnapshot, Payload, PersistenceId, SequenceNumber};
 use common::meddled::unavailable;
 use common::{Notes, Scripted, Tell, persist, scripted, state, system};
-use tracing::subscriber::DefaultGuard;
 
-/// What is logged on this thread from the level of warnings on.
-struct Warnings {
-    text: Arc<Mutex<Vec<u8>>>,
-    _guard: DefaultGuard,
+thread_local! {
+    /// What was logged on this thread.
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-#[derive(Clone)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+/// What is logged on this thread from the level of warnings on. One subscriber serves all threads: with one of its own for each, a place
+/// that logs is taken for one that nobody listens to if a thread without any comes there first.
+struct Warnings;
+
+struct Sink;
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LOGGED.with_borrow_mut(|logged| logged.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -37,19 +39,22 @@ impl Write for Sink {
 
 impl Warnings {
     fn capture() -> Self {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let sink = Sink(text.clone());
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::WARN)
-            .with_ansi(false)
-            .without_time()
-            .with_writer(move || sink.clone())
-            .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::WARN)
+                .with_ansi(false)
+                .without_time()
+                .with_writer(|| Sink)
+                .init();
+        });
+        LOGGED.take();
+        Self
     }
 
     fn lines(&self) -> Vec<String> {
-        String::from_utf8(self.text.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+        let logged = LOGGED.with_borrow(Clone::clone);
+        String::from_utf8(logged).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
